@@ -1,0 +1,177 @@
+"""Requantisation without rounding errors.
+
+The reference is the real number `(s_x*s_w*sum + s_b*bias) / s_y + z_y`, rounded half to even and
+clipped, where scales are exact rationals (every float32 is one). As a function of the integer sum
+it has at most 256 steps. `thresholds` finds where they are, with exact arithmetic;
+`requantise_parameters` finds a multiplier, an offset and a shift with which the hardware's
+`floor((m*sum + c) / 2**s)` has every one of these steps at exactly the same sum, and proves it.
+
+The steps of such a function are a digital straight line: lines that agree on 255 steps may differ
+in slope by about 2**-16 sums a step, so a multiplier of 32 bits is enough for all but contrived
+scales. The nearest multipliers are tried first, then the one that leaves the offset most room.
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+from math import floor
+
+import numpy as np
+
+from trencadis_hw import abi
+from trencadis_hw.requantise_model import requantise
+
+__all__ = ["InexactError", "RequantiseParameters", "requantise_parameters", "thresholds"]
+
+
+class InexactError(ValueError):
+    """No parameters of the hardware's format give all steps exactly."""
+
+
+@dataclass(frozen=True)
+class RequantiseParameters:
+    """Fields of `abi.REQUANTISE` for one channel."""
+
+    multiplier: int
+    offset: int
+    shift: int
+    even: bool
+
+
+def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int) -> list[int]:
+    """Smallest sums that reach each key above `low`.
+
+    Parameters
+    ----------
+    slope, intercept : Fraction
+        The real key of a sum is `slope * sum + intercept`; `slope` is positive.
+    low, high : int
+        Smallest and largest key.
+
+    Returns
+    -------
+    list of int, length high - low
+        The i-th is the smallest sum whose key, rounded half to even, is at least low + 1 + i.
+    """
+    # key is reached from key - 1/2 on; the tie itself goes to the even one of key - 1 and key.
+    half_steps = 2 * intercept.denominator * slope.numerator
+    result = []
+    for key in range(low + 1, high + 1):
+        exact = (2 * key - 1) * intercept.denominator - 2 * intercept.numerator
+        smallest, over = divmod(exact * slope.denominator, half_steps)
+        result.append(smallest + (over != 0 or key % 2 == 1))
+    return result
+
+
+def requantise_parameters(
+    slope: Fraction,
+    intercept: Fraction,
+    low: int,
+    high: int,
+    reach: tuple[int, int],
+) -> RequantiseParameters:
+    """Parameters whose steps are proved to be those of `thresholds`.
+
+    Parameters
+    ----------
+    slope, intercept, low, high
+        As for `thresholds`.
+    reach : (int, int)
+        Smallest and largest sum that can occur; only these need to be right.
+
+    Raises
+    ------
+    InexactError
+        If there are none.
+    """
+    steps = _Steps(slope, intercept, low, high, reach)
+    for shift in reversed(range(1 << _bits("shift"))):
+        scale = 1 << (abi.SHIFT_BASE + abi.SHIFT_STEP * shift)
+        ideal = slope * scale
+        if not 1 <= ideal < (1 << _bits("multiplier")) - 1:
+            continue
+        # An exact slope shows the hardware exact ties, which it rounds itself.
+        offset = (intercept + Fraction(1, 2)) * scale
+        if ideal.denominator == offset.denominator == 1:
+            parameters = _aligned(int(ideal), int(offset), int(offset), shift, even=True)
+            if parameters and steps.prove(parameters):
+                return parameters
+        for multiplier in (floor(ideal), floor(ideal) + 1, steps.widest(ideal, scale)):
+            parameters = _aligned(multiplier, *steps.offsets(multiplier, scale), shift, even=False)
+            if parameters and steps.prove(parameters):
+                return parameters
+    raise InexactError(
+        f"no multiplier of {_bits('multiplier')} bits puts all steps of slope "
+        f"{float(slope):.9g} where exact arithmetic has them"
+    )
+
+
+class _Steps:
+    """The steps of one channel, as bounds on what the hardware may do."""
+
+    def __init__(
+        self, slope: Fraction, intercept: Fraction, low: int, high: int, reach: tuple[int, int]
+    ) -> None:
+        self._low, self._high = low, high
+        keys = np.arange(low + 1, high + 1, dtype=np.int64)
+        least, most = reach
+        first = np.array(
+            [min(max(step, least), most + 1) for step in thresholds(slope, intercept, low, high)],
+            dtype=np.int64,
+        )
+        # A key must be reached at its step, if that can occur, and not a sum earlier.
+        self._reached_at, self._reached = first[first <= most], keys[first <= most]
+        self._missed_at, self._missed = first[first > least] - 1, keys[first > least]
+
+    def offsets(self, multiplier: int, scale: int) -> tuple[int, int]:
+        """Smallest and largest offset with which `multiplier` has all steps right."""
+        least = self._reached * scale - multiplier * self._reached_at
+        most = self._missed * scale - 1 - multiplier * self._missed_at
+        unbounded = 1 << 60
+        return int(least.max(initial=-unbounded)), int(most.min(initial=unbounded))
+
+    def widest(self, ideal: Fraction, scale: int) -> int:
+        """The multiplier that leaves most room for the offset.
+
+        The room is a concave function of the multiplier, so a ternary search finds its maximum.
+        """
+        margin = floor(ideal) // (1 << 12) + 2
+        low, high = max(1, floor(ideal) - margin), floor(ideal) + margin
+        while high - low > 2:
+            third = (high - low) // 3
+            if self._room(low + third, scale) < self._room(high - third, scale):
+                low += third
+            else:
+                high -= third
+        return max(range(low, high + 1), key=lambda multiplier: self._room(multiplier, scale))
+
+    def _room(self, multiplier: int, scale: int) -> int:
+        least, most = self.offsets(multiplier, scale)
+        return most - least
+
+    def prove(self, parameters: RequantiseParameters) -> bool:
+        """Whether the hardware's function has every step at the right sum.
+
+        The function never decreases, so it is enough to look at both sides of every step.
+        """
+        fields = (parameters.multiplier, parameters.offset, parameters.shift, parameters.even)
+        reached = requantise(self._reached_at, *fields, self._low, self._high)
+        missed = requantise(self._missed_at, *fields, self._low, self._high)
+        return bool(np.all(reached >= self._reached) and np.all(missed < self._missed))
+
+
+def _bits(name: str) -> int:
+    return next(field.bits for field in abi.REQUANTISE.fields if field.name == name)
+
+
+def _aligned(
+    multiplier: int, least: int, most: int, shift: int, *, even: bool
+) -> RequantiseParameters | None:
+    """Parameters with an offset in the middle of least..most, if the format has one."""
+    unit = 1 << abi.OFFSET_SHIFT
+    first, last = -(-least // unit), most // unit
+    if first > last or not 0 < multiplier < 1 << _bits("multiplier"):
+        return None
+    offset = (first + last) // 2
+    if not -(1 << (_bits("offset") - 1)) <= offset < 1 << (_bits("offset") - 1):
+        return None
+    return RequantiseParameters(multiplier, offset, shift, even)

@@ -1,0 +1,338 @@
+"""Where everything goes: layers to engines, maps and weights to memories, layers to an order."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
+from trencadis_hw import abi
+from trencadis_hw.config import CoreConfig, EngineConfig
+
+__all__ = ["MapPlacement", "PlacedLayer", "Placement", "place", "slot_addresses"]
+
+DEFAULT_DENSITY = 0.5
+"""Activations that are not zero behind a ReLU, where no profile says better."""
+
+
+@dataclass(frozen=True)
+class MapPlacement:
+    """An activation map in the memories of an engine.
+
+    Attributes
+    ----------
+    number : int
+        Of the map, on its engine.
+    buffers : int
+        1, or 2 if the next word's map may be written while this one is read.
+    base, size : int
+        First entry in a lane's memory, and entries of a buffer there.
+    emission : abi.Emission or None
+        How its producer writes it; None for the dense input.
+    address : int
+        List address of the first position that is not padding.
+    pitch, row_step : int
+        Entries of a list, and list addresses from row to row.
+    lows : tuple of int
+        First list address that each lane keeps.
+    """
+
+    number: int
+    buffers: int
+    base: int
+    size: int
+    emission: abi.Emission | None
+    address: int
+    pitch: int
+    row_step: int
+    lows: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PlacedLayer:
+    """A layer with its place on an engine.
+
+    Attributes
+    ----------
+    plan : LayerPlan
+        How it runs.
+    engine, number : int
+        Its engine, and its number in that engine's program.
+    source : MapPlacement
+        The map it reads.
+    weight_base, slot_base, requantise_base, gather_base : int
+        First rows of its tables.
+    table : int or None
+        Its activation table.
+    """
+
+    plan: LayerPlan
+    engine: int
+    number: int
+    source: MapPlacement
+    weight_base: int
+    slot_base: int
+    requantise_base: int
+    gather_base: int
+    table: int | None
+
+    @property
+    def requantise_rows(self) -> int:
+        """Rows of the requantisers' parameters."""
+        return self.plan.passes * self.plan.beats * self.plan.groups
+
+    @property
+    def vector_rows(self) -> int:
+        """Rows of a vector in index order."""
+        return math.ceil(self.plan.layer.weights.shape[0] / self.plan.config.requantisers)
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A network on a core.
+
+    `layers` are in the order of the network.
+    """
+
+    network: Network
+    core: CoreConfig
+    layers: tuple[PlacedLayer, ...]
+
+    def on_engine(self, engine: int) -> tuple[PlacedLayer, ...]:
+        """The layers of an engine, in the order of the network."""
+        return tuple(placed for placed in self.layers if placed.engine == engine)
+
+
+def place(
+    network: Network, core: CoreConfig, density: Mapping[str, float] | None = None
+) -> Placement:
+    """Give every layer of a network its engine and memory.
+
+    Parameters
+    ----------
+    network : Network
+        What to place.
+    core : CoreConfig
+        Where.
+    density : mapping of str to float, optional
+        For layers whose activations are sparse by ReLU alone: the part that is not zero.
+
+    Raises
+    ------
+    CompileError
+        If the network does not fit.
+    """
+    best: tuple[float, list[tuple[int, LayerPlan]]] | None = None
+    problem: CompileError | None = None
+    feeds = _feeds(network, density or {})
+    for boundaries in _boundaries(len(network.layers), core):
+        try:
+            planned = [
+                (engine, _choose(layer, core.engines[engine], feed))
+                for engine, layer, feed in zip(boundaries, network.layers, feeds, strict=True)
+            ]
+        except CompileError as error:
+            problem = problem or error
+            continue
+        load = max(
+            sum(plan.cycles for on, plan in planned if on == engine)
+            for engine in range(len(core.engines))
+        )
+        if best is None or load < best[0]:
+            best = load, planned
+    if best is None:
+        raise problem or CompileError(
+            f"a network of {len(network.layers)} layers does not fit a chain of "
+            f"{len(core.engines)} engines, of which each needs a layer; choose another configuration"
+        )
+    return Placement(network, core, tuple(_allocate(best[1], core)))
+
+
+def _feeds(network: Network, density: Mapping[str, float]) -> list[Feed]:
+    """What every layer finds in its input map."""
+    channels, rows, columns = network.layers[0].in_shape
+    feeds = [Feed(channels, rows, columns, True, channels, True, channels)]
+    for before, layer in zip(network.layers, network.layers[1:], strict=False):
+        channels, rows, columns = layer.in_shape
+        winners = before.winners
+        if winners and winners.selection is abi.Selection.EXACT:
+            feeds.append(Feed(channels, rows, columns, False, winners.k, True, winners.k))
+        else:
+            part = density.get(before.name, DEFAULT_DENSITY)
+            expected = winners.k if winners else channels * part
+            feeds.append(Feed(channels, rows, columns, False, channels, False, expected))
+    return feeds
+
+
+def _boundaries(layers: int, core: CoreConfig) -> list[list[int]]:
+    """Ways to give consecutive layers to the engines of a chain, at least one layer to each."""
+    ways = [[0] * layers]
+    for engine in range(1, len(core.engines)):
+        ways = [
+            way[:start] + [engine] * (layers - start)
+            for way in ways
+            for start in range(way.index(engine - 1) + 1, layers)
+        ]
+    return ways
+
+
+def _choose(layer: Layer, engine: EngineConfig, feed: Feed) -> LayerPlan:
+    if feed.dense and not engine.dense_values:
+        raise CompileError("the first engine of a chain must have a dense input")
+    if not feed.dense and not engine.list_entries:
+        raise CompileError(
+            f"layer {layer.name!r} reads activation lists, which this engine cannot hold"
+        )
+    return plans_for(layer, engine, feed)[0]
+
+
+class _Allocator:
+    """Hands out stretches of a memory of an engine."""
+
+    def __init__(self, what: str, capacity: int, engine: int) -> None:
+        self._what, self._capacity, self._engine = what, capacity, engine
+        self._used = 0
+
+    @property
+    def left(self) -> int:
+        """Rows not handed out."""
+        return self._capacity - self._used
+
+    def take(self, count: int, layer: str) -> int:
+        """The first of `count` new rows."""
+        if count > self.left:
+            raise CompileError(
+                f"layer {layer!r} needs {count} {self._what} on engine {self._engine}, of which "
+                f"{self.left} of {self._capacity} are left; choose a larger "
+                "configuration or a smaller network"
+            )
+        self._used += count
+        return self._used - count
+
+
+def _allocate(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> list[PlacedLayer]:
+    placed: list[PlacedLayer] = []
+    pools = [
+        {
+            "weights": _Allocator("weight rows", config.weight_rows, engine),
+            "slots": _Allocator("slot rows", config.slot_rows, engine),
+            "requantise": _Allocator("requantise rows", config.requantise_rows, engine),
+            "gather": _Allocator("gather rows", config.requantise_rows, engine),
+            "lists": _Allocator("list entries", config.list_entries, engine),
+            "dense": _Allocator("dense input values", config.dense_values, engine),
+            "maps": _Allocator("activation maps", abi.MAP_COUNT, engine),
+            "tables": _Allocator("activation tables", config.tables, engine),
+            "layers": _Allocator("layers", config.layers, engine),
+        }
+        for engine, config in enumerate(core.engines)
+    ]
+    for i, (engine, plan) in enumerate(planned):
+        pool = pools[engine]
+        name = plan.layer.name
+        _check_output(plan, last=i == len(planned) - 1)
+        two = i == 0 or planned[i - 1][0] != engine
+        placement = PlacedLayer(
+            plan=plan,
+            engine=engine,
+            number=pool["layers"].take(1, name),
+            source=_place_map(plan, pool, two_buffers=two),
+            weight_base=pool["weights"].take(plan.weight_rows, name),
+            slot_base=pool["slots"].take(plan.slots, name),
+            requantise_base=pool["requantise"].take(plan.passes * plan.beats * plan.groups, name),
+            gather_base=pool["gather"].take(
+                math.ceil(plan.layer.weights.shape[0] / plan.config.requantisers), name
+            ),
+            table=pool["tables"].take(1, name) if plan.layer.table is not None else None,
+        )
+        placed.append(placement)
+    return placed
+
+
+def _check_output(plan: LayerPlan, *, last: bool) -> None:
+    """Whether the engine's output stage can do what the layer wants."""
+    layer, config = plan.layer, plan.config
+    rows = math.ceil(layer.weights.shape[0] / config.requantisers)
+    if rows > config.reorder_rows:
+        raise CompileError(
+            f"layer {layer.name!r} has {layer.weights.shape[0]} channels, more than the "
+            f"{config.reorder_rows * config.requantisers} that can be put in order; choose a larger "
+            "configuration"
+        )
+    if layer.winners and layer.winners.selection is not abi.Selection.ALL:
+        if rows > max(config.select_rows, config.whole_rows):
+            raise CompileError(
+                f"layer {layer.name!r} has k-WTA over {layer.weights.shape[0]} channels, more than "
+                f"the {max(config.select_rows, config.whole_rows) * config.requantisers} that the "
+                "selectors hold; choose a larger configuration"
+            )
+        if last:
+            raise CompileError(
+                f"layer {layer.name!r} is the last and has k-WTA; the host takes all activations: "
+                "remove the k-WTA, or apply it to the output on the host"
+            )
+
+
+def _place_map(
+    plan: LayerPlan, pool: dict[str, _Allocator], *, two_buffers: bool
+) -> MapPlacement:
+    """The input map of a layer in the memories of its engine."""
+    layer, feed = plan.layer, plan.feed
+    top, left, bottom, right = layer.padding
+    width = feed.columns + left + right
+    height = feed.rows + top + bottom
+    number = pool["maps"].take(1, layer.name)
+    if plan.reading is Reading.DENSE:
+        size = height * width * feed.channels
+        memory, lows, emission, pitch = pool["dense"], (), None, feed.channels
+    else:
+        memory, pitch = pool["lists"], plan.pitch
+        lows, size = _regions(plan, width, height)
+        if plan.reading is Reading.OWNED:
+            emission = abi.Emission.OWNED
+        else:
+            emission = abi.Emission.LISTS if feed.exact else abi.Emission.TERMINATED
+    buffers = 2 if two_buffers and 2 * size <= memory.left else 1
+    return MapPlacement(
+        number=number,
+        buffers=buffers,
+        base=memory.take(buffers * size, layer.name),
+        size=size,
+        emission=emission,
+        address=(top * width + left) * pitch,
+        pitch=pitch,
+        row_step=width * pitch,
+        lows=lows,
+    )
+
+
+def _regions(plan: LayerPlan, width: int, height: int) -> tuple[tuple[int, ...], int]:
+    """The region table's entry of every lane, and the entries of the map a lane keeps."""
+    copies = 1 if plan.combine else plan.config.groups
+    if plan.reading is Reading.OWNED:
+        return tuple(range(len(plan.lanes))) * copies, width * height * plan.pitch
+    rows, columns = plan.layer.conv_shape
+    down, right = plan.layer.stride
+    last_window = ((rows - 1) * down * width + (columns - 1) * right) * plan.pitch
+    last_entry = (plan.entries - 1) * plan.parts
+    addresses = slot_addresses(plan, width)
+    lows = tuple(min(lane, default=0) for lane in addresses)
+    spread = max(max(lane) - min(lane) for lane in addresses if lane)
+    return lows * copies, spread + last_window + last_entry + 1
+
+
+def slot_addresses(plan: LayerPlan, source_width: int) -> list[list[int]]:
+    """For every lane of a group, the list address of each slot in the first window."""
+    pitch = plan.feed.channels if plan.reading is Reading.DENSE else plan.pitch
+    columns = plan.layer.weights.shape[3]
+    down, right = plan.layer.dilation
+    addresses = []
+    for units in plan.lanes:
+        lane = []
+        for unit in units:
+            row, column = divmod(unit.position, columns)
+            lane.append((row * down * source_width + column * right) * pitch)
+            if plan.reading is Reading.LISTS:
+                lane[-1] += unit.part
+        addresses.append(lane)
+    return addresses

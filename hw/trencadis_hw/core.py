@@ -1,0 +1,189 @@
+"""A core: one engine or a chain of them, computing one word or two in lockstep."""
+
+from amaranth.hdl import Array, Cat, Module, Signal, signed
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.config import KernelConfig
+from trencadis_hw.engine import Engine
+from trencadis_hw.feed import Feeder
+from trencadis_hw.layouts import layout_of
+from trencadis_hw.load import LoadSignature, load_bits
+from trencadis_hw.pack import Packer
+from trencadis_hw.streams import Queue, connect_streams
+
+__all__ = ["Core"]
+
+RAW_BITS = 32
+"""Width of a sum on its way to the host."""
+
+
+class Core(wiring.Component):
+    """Computes words: input beats in, output beats out, by itself.
+
+    Parameters
+    ----------
+    config : KernelConfig
+        The kernel the core belongs to.
+
+    Members
+    -------
+    feed : In(abi.FEED)
+        The image's input and output formats.
+    start : In(1)
+        Begin a run; the core must have been reset.
+    input_ended : In(1)
+        All input words of the run have been handed to `input_0`, ...
+    overflow, busy : Out(1)
+        As in `Engine`; `busy` of the first engine.
+    clear, cleared : In(1), Out(1)
+        As in `Engine`.
+    input_0, ... : In(stream of beats)
+        Input words, for every word in lockstep.
+    output_0, ... : Out(stream of beats)
+        Output words.
+    load : In(LoadSignature)
+        Image rows.
+    """
+
+    def __init__(self, config: KernelConfig) -> None:
+        self._config = config
+        self._load_bits = load_bits(config.core)
+        beats = stream.Signature(config.bus_bits)
+        members = {
+            "feed": In(layout_of(abi.FEED)),
+            "start": In(1),
+            "input_ended": In(1),
+            "overflow": Out(1),
+            "busy": Out(1),
+            "clear": In(1),
+            "cleared": Out(1),
+            "load": In(LoadSignature(self._load_bits)),
+        }
+        for word in range(config.core.words):
+            members[f"input_{word}"] = In(beats)
+            members[f"output_{word}"] = Out(beats)
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config.core
+        words = config.words
+        engines = []
+        for number, engine_config in enumerate(config.engines):
+            engine = Engine(
+                engine_config, words=words, load_bits=self._load_bits, engine=number
+            )
+            m.submodules[f"engine_{number}"] = engine
+            wiring.connect(m, wiring.flipped(self.load), engine.load)
+            m.d.comb += [engine.start.eq(self.start), engine.clear.eq(self.clear)]
+            engines.append(engine)
+        for before, after in zip(engines, engines[1:], strict=False):
+            m.d.comb += [
+                after.input_ended.eq(before.idle),
+                after.outside_reserve.eq(before.next_reserve),
+                before.next_reserved.eq(after.reserved),
+            ]
+            for word in range(words):
+                for kind in ("", "whole_"):
+                    connect_streams(
+                        m,
+                        source=getattr(before, f"{kind}leave_{word}"),
+                        sink=getattr(after, f"{kind}enter_{word}"),
+                    )
+        first, last = engines[0], engines[-1]
+        m.d.comb += [
+            self.overflow.eq(Cat(engine.overflow for engine in engines).any()),
+            self.busy.eq(first.busy),
+            first.input_ended.eq(self.input_ended),
+            self.cleared.eq(Cat(engine.cleared for engine in engines).all()),
+        ]
+        self._feed(m, first)
+        self._pack(m, last)
+        return m
+
+    def _feed(self, m: Module, engine: Engine) -> None:
+        """Input beats into the first engine's dense input.
+
+        A buffer is reserved when a group's first word begins. If the words run out before the
+        group is full, the rest of it is declared filled with whatever is there.
+        """
+        config = self._config
+        depth = config.core.engines[0].dense_values
+        in_map = self.feed.in_map
+        begun = Signal(config.core.words)
+        permit = Signal(config.core.words)
+        for word in range(config.core.words):
+            m.submodules[f"input_{word}"] = queue = Queue(config.bus_bits, config.input_beats)
+            m.submodules[f"feeder_{word}"] = feeder = Feeder(bus_bits=config.bus_bits, depth=depth)
+            connect_streams(
+                m, source=wiring.flipped(getattr(self, f"input_{word}")), sink=queue.i
+            )
+            connect_streams(m, source=queue.o, sink=feeder.beats)
+            missing = Signal(name=f"missing_{word}")
+            m.d.comb += [
+                feeder.feed.eq(self.feed),
+                begun[word].eq(feeder.begun),
+                engine.dense_enables[word].eq(feeder.enable),
+                engine.dense_addresses[word].eq(feeder.address),
+                engine.dense_values[word].eq(feeder.value),
+                engine.outside_fill[word].eq((feeder.done | missing) << in_map),
+            ]
+            if word == 0:
+                room = Array(engine.reserved)[in_map] < self.feed.buffers
+                m.d.comb += feeder.allowed.eq(room & ~permit.any())
+            else:
+                m.d.comb += [
+                    feeder.allowed.eq(permit[word]),
+                    missing.eq(permit[word] & self.input_ended & ~queue.o.valid),
+                ]
+                with m.If(begun[word] | missing):
+                    m.d.sync += permit[word].eq(0)
+        m.d.comb += engine.outside_reserve.eq(begun[0] << in_map)
+        with m.If(begun[0]):
+            m.d.sync += permit.eq(~1)
+
+    def _pack(self, m: Module, engine: Engine) -> None:
+        """Keys or sums of the last engine into output beats."""
+        config = self._config
+        requantisers = config.core.engines[-1].requantisers
+        piece_bits = abi.KEY_BITS * requantisers
+        per_group = RAW_BITS // abi.KEY_BITS
+        number = Signal(range(per_group))
+        packers = []
+        for word in range(config.core.words):
+            packer = Packer(
+                piece_bits=piece_bits, bus_bits=config.bus_bits, depth=config.output_beats
+            )
+            m.submodules[f"packer_{word}"] = packer
+            packers.append(packer)
+            m.d.comb += packer.feed.eq(self.feed)
+            connect_streams(
+                m, source=packer.beats, sink=wiring.flipped(getattr(self, f"output_{word}"))
+            )
+        room = Cat(packer.pieces.ready for packer in packers).all()
+        raw = engine.raw
+        m.d.comb += raw.ready.eq(room & (number == per_group - 1))
+        with m.If(raw.valid & room):
+            m.d.sync += number.eq(number + 1)
+        for word, packer in enumerate(packers):
+            host = getattr(engine, f"host_{word}")
+            sums = Signal(RAW_BITS * requantisers, name=f"sums_{word}")
+            for i in range(requantisers):
+                extended = Signal(signed(RAW_BITS), name=f"sum_{word}_{i}")
+                m.d.comb += [
+                    extended.eq(raw.payload.sums[word][i]),
+                    sums.word_select(i, RAW_BITS).eq(extended),
+                ]
+            with m.If(raw.valid):
+                m.d.comb += [
+                    packer.pieces.payload.eq(sums.word_select(number, piece_bits)),
+                    packer.pieces.valid.eq(room),
+                ]
+            with m.Else():
+                m.d.comb += [
+                    packer.pieces.payload.eq(host.payload),
+                    packer.pieces.valid.eq(host.valid),
+                    host.ready.eq(packer.pieces.ready),
+                ]

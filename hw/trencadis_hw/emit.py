@@ -1,0 +1,239 @@
+"""Writing the survivors of a vector where the next layer, or the host, will find them."""
+
+from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.layouts import layout_of
+from trencadis_hw.lists import list_write_layout
+from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.reorder import row_layout
+
+__all__ = ["Emitter", "piece_shape", "routed_write_layout"]
+
+
+def routed_write_layout() -> data.StructLayout:
+    """A list write, and whether it is for the next engine of the core."""
+    return data.StructLayout({"next": 1, "write": list_write_layout()})
+
+
+def piece_shape(config: EngineConfig) -> Shape:
+    """A piece of output for the host: as many bytes as there are requantisers."""
+    return unsigned(abi.KEY_BITS * config.requantisers)
+
+
+class Emitter(wiring.Component):
+    """Turn rows of survivors into list entries or host bytes, for one word.
+
+    Survivors of value zero are left out: they would add nothing. One entry a cycle; a row without
+    survivors takes a cycle too. After its entries a list takes a cycle for every padding zero
+    (`LISTS`), one for its end (`TERMINATED`), or one for every owner (`OWNED`); a map takes one more.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    load_bits, engine : int
+        Width of the load bus, and the engine's number on it.
+
+    Members
+    -------
+    rows : In(stream of row_layout)
+        Rows, their survivors in `mask`.
+    writes : Out(stream of routed_write_layout)
+        List entries.
+    host : Out(stream of piece_shape)
+        Rows for the host, all keys of a row.
+    load : In(LoadSignature)
+        Image rows.
+    """
+
+    rows: stream.Interface
+    writes: stream.Interface
+    host: stream.Interface
+
+    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+        self._config = config
+        self._engine = engine
+        super().__init__(
+            {
+                "rows": In(stream.Signature(row_layout(config))),
+                "writes": Out(stream.Signature(routed_write_layout())),
+                "host": Out(stream.Signature(piece_shape(config))),
+                "load": In(LoadSignature(load_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        width = config.requantisers
+        m.submodules.layers = layers = memory.Memory(
+            shape=layout_of(abi.EMIT),
+            depth=config.layers,
+            init=[],
+            attrs={"ram_style": "distributed"},
+        )
+        add_load_port(m, layers, self.load, abi.Target.EMIT, engine=self._engine)
+        look_up = layers.read_port(domain="comb")
+        m.d.comb += look_up.addr.eq(self.rows.payload.layer)
+
+        # The row at hand: its layer, and the survivors not yet written.
+        present = Signal()
+        row = Signal(row_layout(config), reset_less=True)
+        layer = Signal(layout_of(abi.EMIT), reset_less=True)
+        mask = Signal(width, reset_less=True)
+        finished = Signal()
+        m.d.comb += self.rows.ready.eq(~present | finished)
+        with m.If(self.rows.ready):
+            m.d.sync += [
+                present.eq(self.rows.valid),
+                row.eq(self.rows.payload),
+                layer.eq(look_up.data),
+            ]
+            for i in range(width):
+                key = self.rows.payload.keys[i]
+                m.d.sync += mask[i].eq(self.rows.payload.mask[i] & (key != look_up.data.zero))
+
+        # Where the list of this position is; a map starts at its layer's first address.
+        inside = Signal()
+        address, row_address = Signal(16), Signal(16)
+        column, line = Signal(10), Signal(10)
+        list_address, line_address = Signal(16), Signal(16)
+        parity = Signal(2 * abi.MAP_COUNT)
+        to_next = layer.destination == abi.Destination.NEXT
+        second = parity.bit_select(Cat(layer.out_map, to_next), 1)
+        m.d.comb += [list_address.eq(address), line_address.eq(row_address)]
+        with m.If(~inside):
+            m.d.comb += [list_address.eq(layer.address), line_address.eq(layer.address)]
+        list_end, at_end, map_end = Signal(), Signal(), Signal()
+        m.d.comb += [
+            at_end.eq((column == layer.width) & (line == layer.height)),
+            map_end.eq(list_end & at_end),
+        ]
+        with m.If(list_end):
+            m.d.sync += [
+                inside.eq(1),
+                column.eq(column + 1),
+                address.eq(list_address + layer.pitch),
+                row_address.eq(line_address),
+            ]
+            with m.If(column == layer.width):
+                m.d.sync += [
+                    column.eq(0),
+                    line.eq(line + 1),
+                    address.eq(line_address + layer.row_step),
+                    row_address.eq(line_address + layer.row_step),
+                ]
+            with m.If(map_end):
+                m.d.sync += [inside.eq(0), line.eq(0)]
+
+        # The survivor to write next.
+        lowest = Signal(range(width))
+        for i in reversed(range(width)):
+            with m.If(mask[i]):
+                m.d.comb += lowest.eq(i)
+        rest = mask & (mask - 1)
+        index = Signal(12 + len(lowest))
+        m.d.comb += index.eq(row.number * width + lowest)
+
+        count = Signal(16)
+        owner = Signal(8)
+        owner_base = Signal(len(index))
+        owned = layer.emission == abi.Emission.OWNED
+        beyond = owned & (index >= owner_base + layer.block)
+        full = count == layer.pitch
+
+        write = self.writes.payload.write
+        m.d.comb += [
+            self.writes.payload.next.eq(to_next),
+            write.map.eq(layer.out_map),
+            write.owned.eq(owned),
+            write.owner.eq(owner),
+            write.address.eq(list_address + count),
+            write.base.eq(Mux(second, layer.base + layer.size, layer.base)),
+            write.size.eq(layer.size),
+            self.host.payload.eq(Value.cast(row.keys)),
+        ]
+        def next_owner() -> None:
+            m.d.sync += [
+                count.eq(0),
+                owner.eq(owner + 1),
+                owner_base.eq(owner_base + layer.block),
+            ]
+
+        def end_list() -> None:
+            m.d.comb += list_end.eq(1)
+            m.d.sync += [count.eq(0), owner.eq(0), owner_base.eq(0)]
+            with m.If(at_end):
+                m.next = "final"
+            with m.Else():
+                m.d.comb += finished.eq(1)
+                m.next = "survivors"
+
+        row_end = Signal()
+        with m.FSM():
+            with m.State("survivors"):
+                with m.If(layer.emission == abi.Emission.BYTES):
+                    m.d.comb += [
+                        self.host.valid.eq(present),
+                        finished.eq(present & self.host.ready),
+                        list_end.eq(finished & row.last),
+                    ]
+                with m.Elif(present & mask.any()):
+                    m.d.comb += self.writes.valid.eq(1)
+                    with m.If(beyond):
+                        m.d.comb += write.enable.eq(~full)
+                        with m.If(self.writes.ready):
+                            next_owner()
+                    with m.Else():
+                        m.d.comb += [
+                            write.enable.eq(1),
+                            write.entry.index.eq(index - owner_base),
+                            write.entry.value.eq(Array(row.keys)[lowest] - layer.zero),
+                            row_end.eq(self.writes.ready & ~rest.any()),
+                        ]
+                        with m.If(self.writes.ready):
+                            m.d.sync += count.eq(count + 1)
+                        with m.If(self.writes.ready & ~finished):
+                            m.d.sync += mask.eq(rest)
+                with m.Else():
+                    m.d.comb += row_end.eq(present)
+                with m.If(row_end & ~row.last):
+                    m.d.comb += finished.eq(1)
+                with m.If(row_end & row.last):
+                    m.next = "end"
+                    with m.If(
+                        (layer.emission == abi.Emission.LISTS)
+                        & (count + mask.any() == layer.pitch)
+                    ):
+                        end_list()
+            with m.State("end"):
+                m.d.comb += [
+                    self.writes.valid.eq(1),
+                    write.enable.eq(~full),
+                ]
+                with m.If(self.writes.ready):
+                    m.d.sync += count.eq(count + 1)
+                    with m.If(owned):
+                        next_owner()
+                    with m.If(
+                        Mux(
+                            owned,
+                            owner == layer.owners,
+                            (layer.emission == abi.Emission.TERMINATED)
+                            | (count + 1 == layer.pitch),
+                        )
+                    ):
+                        end_list()
+            with m.State("final"):
+                m.d.comb += [self.writes.valid.eq(1), write.final.eq(1)]
+                with m.If(self.writes.ready):
+                    m.d.comb += finished.eq(1)
+                    m.d.sync += parity.bit_select(Cat(layer.out_map, to_next), 1).eq(
+                        second ^ (layer.buffers == 2)
+                    )
+                    m.next = "survivors"
+        return m

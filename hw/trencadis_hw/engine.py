@@ -1,0 +1,271 @@
+"""An array of multipliers with its memories, sequencer and output stage."""
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.banked_array import BankedArray
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.emit import piece_shape
+from trencadis_hw.lane import Lane
+from trencadis_hw.lists import list_write_layout
+from trencadis_hw.load import LoadSignature
+from trencadis_hw.memories import DenseMemory, WeightMemory
+from trencadis_hw.output_stage import OutputStage
+from trencadis_hw.sequencer import Sequencer
+from trencadis_hw.serialise import group_layout
+from trencadis_hw.streams import connect_streams, delay
+from trencadis_hw.tokens import MapTokens, levels_layout
+from trencadis_hw.tree_array import TreeArray
+
+__all__ = ["Engine", "array_class"]
+
+WRITE_LATENCY = 4
+"""Cycles from a list write on the lanes' bus until the entry can be read."""
+
+
+def array_class(config: EngineConfig) -> type[BankedArray] | type[TreeArray]:
+    """The array a configuration's routing asks for."""
+    return BankedArray if config.routing == "banked" else TreeArray
+
+
+class Engine(wiring.Component):
+    """One engine of a core, for all words of the core.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    words : int
+        Words in lockstep.
+    load_bits, engine : int
+        Width of the load bus, and the engine's number on it.
+
+    Members
+    -------
+    start, input_ended, idle : In, In, Out
+        As in `Sequencer`.
+    overflow : Out(1)
+        A queue overflowed; stays.
+    busy : Out(1)
+        Work was issued in this cycle.
+    clear : In(1)
+        Fill the activation memories with zeros; hold until `cleared`.
+    cleared : Out(1)
+        They are filled.
+    outside_reserve, outside_fill, reserved : In, In, Out
+        Tokens of maps that are filled from outside, as in `MapTokens`.
+    dense_enables, dense_addresses, dense_values : In
+        Values of the dense input to store, a word each.
+    enter_0, whole_enter_0, ... : In(stream of list_write_layout)
+        List entries from the engine before, two streams a word.
+    leave_0, whole_leave_0, ... : Out(stream of list_write_layout)
+        List entries for the next engine, two streams a word.
+    next_reserve, next_reserved : Out, In
+        Tokens of the next engine.
+    host_0, ..., raw : Out(stream)
+        As in `OutputStage`.
+    load : In(LoadSignature)
+        Image rows.
+    """
+
+    def __init__(self, config: EngineConfig, *, words: int, load_bits: int, engine: int) -> None:
+        self._config = config
+        self._words = words
+        self._load_bits = load_bits
+        self._engine = engine
+        address = range(max(2, config.dense_values))
+        members = {
+            "start": In(1),
+            "input_ended": In(1),
+            "idle": Out(1),
+            "overflow": Out(1),
+            "busy": Out(1),
+            "clear": In(1),
+            "cleared": Out(1),
+            "outside_reserve": In(abi.MAP_COUNT),
+            "outside_fill": In(data.ArrayLayout(abi.MAP_COUNT, words)),
+            "reserved": Out(levels_layout()),
+            "dense_enables": In(words),
+            "dense_addresses": In(data.ArrayLayout(address, words)),
+            "dense_values": In(data.ArrayLayout(signed(abi.VALUE_BITS), words)),
+            "next_reserve": Out(abi.MAP_COUNT),
+            "next_reserved": In(levels_layout()),
+            "raw": Out(stream.Signature(group_layout(config, words))),
+            "load": In(LoadSignature(load_bits)),
+        }
+        for word in range(words):
+            members[f"host_{word}"] = Out(stream.Signature(piece_shape(config)))
+            for source in ("", "whole_"):
+                writes = stream.Signature(list_write_layout())
+                members[f"{source}enter_{word}"] = In(writes)
+                members[f"{source}leave_{word}"] = Out(writes)
+        super().__init__(members)
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, words, load = self._config, self._words, self.load
+        place = {"load_bits": self._load_bits, "engine": self._engine}
+
+        m.submodules.tokens = tokens = MapTokens(words)
+        m.submodules.sequencer = sequencer = Sequencer(config, **place)
+        m.submodules.output = output = OutputStage(config, words=words, **place)
+        m.d.comb += [
+            sequencer.start.eq(self.start),
+            sequencer.input_ended.eq(self.input_ended),
+            sequencer.full.eq(tokens.full),
+            sequencer.reserved.eq(tokens.reserved),
+            sequencer.next_reserved.eq(self.next_reserved),
+            sequencer.queue_taken.eq(output.queue_taken),
+            tokens.reserve.eq(sequencer.reserve | self.outside_reserve),
+            tokens.release.eq(sequencer.release),
+            self.next_reserve.eq(sequencer.next_reserve),
+            self.reserved.eq(tokens.reserved),
+            self.overflow.eq(output.overflow),
+            self.busy.eq(sequencer.issue.valid),
+            self.idle.eq(sequencer.idle),
+        ]
+        for component in (sequencer, output):
+            wiring.connect(m, wiring.flipped(load), component.load)
+        connect_streams(m, source=output.raw, sink=wiring.flipped(self.raw))
+
+        # Clearing: a zero to every address of every lane.
+        depth = max(config.dense_values, config.list_entries)
+        clearing = Signal()
+        clear_address = Signal(range(depth))
+        m.d.sync += clear_address.eq(clear_address + 1)
+        with m.If(self.clear & ~clearing & ~self.cleared):
+            m.d.sync += [clearing.eq(1), clear_address.eq(0)]
+        with m.If(clear_address == depth - 1):
+            m.d.sync += [clearing.eq(0), self.cleared.eq(clearing)]
+        with m.If(~self.clear):
+            m.d.sync += self.cleared.eq(0)
+
+        # Lanes, their weights, and the dense input that equal lanes of all groups share.
+        lanes, weights = [], []
+        for number in range(config.lanes):
+            lane = Lane(config, words=words, lane=number, **place)
+            weight = WeightMemory(config, words=words, lane=number, **place)
+            m.submodules[f"lane_{number}"] = lane
+            m.submodules[f"weights_{number}"] = weight
+            m.d.comb += [
+                lane.issue.eq(sequencer.issue),
+                weight.rows.eq(lane.weight_rows),
+            ]
+            wiring.connect(m, wiring.flipped(load), lane.load)
+            wiring.connect(m, wiring.flipped(load), weight.load)
+            lanes.append(lane)
+            weights.append(weight)
+        m.d.comb += sequencer.ended.eq(Cat(lane.ended for lane in lanes).all())
+
+        if config.dense_values:
+            for word in range(words):
+                address, value = Signal(range(config.dense_values)), Signal(signed(abi.VALUE_BITS))
+                enable = Signal()
+                m.d.sync += [
+                    enable.eq(self.dense_enables[word] | clearing),
+                    address.eq(Mux(clearing, clear_address, self.dense_addresses[word])),
+                    value.eq(Mux(clearing, 0, self.dense_values[word])),
+                ]
+                for number in range(config.group_lanes):
+                    dense = DenseMemory(config.dense_values)
+                    m.submodules[f"dense_{word}_{number}"] = dense
+                    m.d.comb += [
+                        dense.address.eq(lanes[number].dense_address),
+                        dense.write_enable.eq(enable),
+                        dense.write_address.eq(address),
+                        dense.write_value.eq(value),
+                    ]
+                    for lane in lanes[number :: config.group_lanes]:
+                        m.d.comb += lane.dense_values[word].eq(dense.value)
+
+        # The arrays.
+        step = delay(m, Value.cast(sequencer.step), Lane.latency + WeightMemory.latency, name="step")
+        last = Signal(Lane.latency + WeightMemory.latency)
+        m.d.sync += last.eq(Cat(sequencer.step.last, last))
+        for word in range(words):
+            array = array_class(config)(config)
+            m.submodules[f"array_{word}"] = array
+            m.d.comb += [
+                Value.cast(array.step).eq(step),
+                array.step.last.eq(last[-1]),
+                output.beats[word].eq(array.beat),
+            ]
+            if word == 0:
+                m.d.comb += output.valid.eq(array.valid)
+            for number, (lane, weight) in enumerate(zip(lanes, weights, strict=True)):
+                value = delay(
+                    m, lane.values[word], WeightMemory.latency, name=f"value_{word}_{number}"
+                )
+                m.d.comb += [
+                    array.values[number].eq(value),
+                    array.weights[number].eq(weight.weights[word]),
+                ]
+
+        for word in range(words):
+            self._route_writes(m, word, output, lanes, tokens, clearing, clear_address)
+            connect_streams(
+                m,
+                source=getattr(output, f"host_{word}"),
+                sink=wiring.flipped(getattr(self, f"host_{word}")),
+            )
+        return m
+
+    def _route_writes(
+        self,
+        m: Module,
+        word: int,
+        output: OutputStage,
+        lanes: list[Lane],
+        tokens: MapTokens,
+        clearing: Signal,
+        clear_address: Signal,
+    ) -> None:
+        """Bring all list writes of a word to the lanes, the first source that has one first."""
+        sources: list[stream.Interface] = []
+        for kind in ("", "whole_"):
+            emitted = getattr(output, f"{kind}writes_{word}")
+            leave = getattr(self, f"{kind}leave_{word}")
+            own = stream.Signature(list_write_layout()).create(path=(f"{kind}own_{word}",))
+            m.d.comb += [
+                own.payload.eq(emitted.payload.write),
+                leave.payload.eq(emitted.payload.write),
+                own.valid.eq(emitted.valid & ~emitted.payload.next),
+                leave.valid.eq(emitted.valid & emitted.payload.next),
+                emitted.ready.eq(Mux(emitted.payload.next, leave.ready, own.ready)),
+            ]
+            sources += [own, getattr(self, f"{kind}enter_{word}")]
+
+        write = Signal(list_write_layout(), name=f"write_{word}", reset_less=True)
+        enable, final = Signal(name=f"enable_{word}"), Signal(name=f"final_{word}")
+        m.d.sync += [enable.eq(0), final.eq(0)]
+        taken: Value = clearing
+        for source in sources:
+            m.d.comb += source.ready.eq(~taken)
+            with m.If(source.valid & source.ready):
+                m.d.sync += [
+                    write.eq(source.payload),
+                    enable.eq(source.payload.enable),
+                    final.eq(source.payload.final),
+                ]
+            taken = taken | source.valid
+        with m.If(clearing):
+            m.d.sync += [
+                enable.eq(1),
+                write.owned.eq(1),
+                write.everywhere.eq(1),
+                write.address.eq(clear_address),
+                write.base.eq(0),
+                write.entry.value.eq(0),
+            ]
+        for lane in lanes:
+            m.d.comb += [lane.write_enables[word].eq(enable), lane.writes[word].eq(write)]
+
+        done = final
+        for i in range(WRITE_LATENCY):
+            later = Signal(name=f"done_{word}_{i}")
+            m.d.sync += later.eq(done)
+            done = later
+        done_map = delay(m, write.map, WRITE_LATENCY, name=f"done_map_{word}")
+        m.d.comb += tokens.fill[word].eq((done << done_map) | self.outside_fill[word])

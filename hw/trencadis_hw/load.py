@@ -1,0 +1,80 @@
+"""The bus on which an image reaches the memories of a core."""
+
+from amaranth.hdl import Module, Value
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.config import CoreConfig
+
+__all__ = ["LoadSignature", "add_load_port", "load_bits"]
+
+ROW_BITS = 16
+"""Width of a row address on the bus."""
+
+
+def load_bits(config: CoreConfig) -> int:
+    """Width of the longest row of any memory of a core."""
+    widest = [
+        record.bits
+        for record in (abi.SEQUENCE, abi.SERIALISE, abi.SELECT, abi.EMIT, abi.REQUANTISE, abi.FEED)
+    ]
+    for engine in config.engines:
+        widest += [
+            engine.weight_bits,
+            abi.scatter_record(engine.requantisers).bits,
+            abi.gather_record(engine.requantisers).bits,
+        ]
+    return max(widest)
+
+
+class LoadSignature(wiring.Signature):
+    """One row for one memory, from the image loader to all cores.
+
+    Members
+    -------
+    enable : Out(1)
+        There is a row.
+    target, engine, unit : Out
+        Whose it is: `abi.Target`, engine of the core, lane or requantiser.
+    row : Out(ROW_BITS)
+        Row of the memory.
+    data : Out
+        The row, in the low bits.
+    """
+
+    def __init__(self, data_bits: int) -> None:
+        self.data_bits = data_bits
+        super().__init__(
+            {
+                "enable": Out(1),
+                "target": Out(8),
+                "engine": Out(8),
+                "unit": Out(8),
+                "row": Out(ROW_BITS),
+                "data": Out(data_bits),
+            }
+        )
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, LoadSignature) and other.data_bits == self.data_bits
+
+
+def add_load_port(
+    m: Module,
+    storage: memory.Memory,
+    load: wiring.PureInterface,
+    target: abi.Target,
+    *,
+    engine: int,
+    unit: int = 0,
+) -> None:
+    """Give `storage` a write port that takes the rows of `target` from the bus."""
+    port = storage.write_port()
+    m.d.comb += [
+        port.addr.eq(load.row),
+        Value.cast(port.data).eq(load.data),
+        port.en.eq(
+            load.enable & (load.target == target) & (load.engine == engine) & (load.unit == unit)
+        ),
+    ]

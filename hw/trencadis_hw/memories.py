@@ -1,0 +1,149 @@
+"""The large memories of an engine: weights and dense input."""
+
+from amaranth.hdl import Module, Mux, Signal, signed
+from amaranth.lib import data, memory, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.layouts import layout_of
+from trencadis_hw.load import LoadSignature
+
+__all__ = ["DenseMemory", "WeightMemory"]
+
+
+class WeightMemory(wiring.Component):
+    """Weights and kernel IDs of a lane, for one or two words.
+
+    Two words read through the two ports of the same memory; the image is loaded through the first
+    one. Latency from `rows` to `weights`: 2 cycles.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    words : int
+        Words in lockstep.
+    load_bits : int
+        Width of the load bus.
+    engine, lane : int
+        Which lane of which engine this is.
+
+    Members
+    -------
+    rows : In(array)
+        Row to read, a word each.
+    weights : Out(array)
+        The row, a word each.
+    load : In(LoadSignature)
+        Image rows. While one is written, `weights` is undefined.
+    """
+
+    latency = 2
+
+    def __init__(
+        self, config: EngineConfig, *, words: int, load_bits: int, engine: int, lane: int
+    ) -> None:
+        self._config = config
+        self._words = words
+        self._engine = engine
+        self._lane = lane
+        self._row = layout_of(abi.weight_record(config.tiles, config.kernel_bits))
+        super().__init__(
+            {
+                "rows": In(data.ArrayLayout(range(config.weight_rows), words)),
+                "weights": Out(data.ArrayLayout(self._row, words)),
+                "load": In(LoadSignature(load_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.storage = storage = memory.Memory(
+            shape=self._config.weight_bits,
+            depth=config.weight_rows,
+            init=[],
+            attrs={"ram_style": config.weight_memory},
+        )
+        load = self.load
+        write = storage.write_port()
+        mine = Signal()
+        m.d.comb += [
+            mine.eq(
+                load.enable
+                & (load.target == abi.Target.WEIGHT)
+                & (load.engine == self._engine)
+                & (load.unit == self._lane)
+            ),
+            write.data.eq(load.data),
+            write.en.eq(mine),
+        ]
+        for word in range(self._words):
+            distributed = config.weight_memory == "distributed"
+            read = storage.read_port(domain="comb" if distributed else "sync")
+            row = Signal(range(config.weight_rows), name=f"row_{word}")
+            m.d.comb += [row.eq(self.rows[word]), read.addr.eq(row)]
+            if word == 0:
+                # One port both reads and writes, so that a true dual-port memory is enough.
+                m.d.comb += [row.eq(Mux(mine, load.row, self.rows[word])), write.addr.eq(row)]
+            fetched = read.data
+            if distributed:
+                fetched = Signal(config.weight_bits, name=f"fetched_{word}", reset_less=True)
+                m.d.sync += fetched.eq(read.data)
+            output = Signal(config.weight_bits, name=f"output_{word}", reset_less=True)
+            m.d.sync += output.eq(fetched)
+            m.d.comb += self.weights[word].as_value().eq(output)
+        return m
+
+
+class DenseMemory(wiring.Component):
+    """The network's input, as the lanes of one number in all groups read it, for one word.
+
+    Latency from `address` to `value`: 2 cycles.
+
+    Parameters
+    ----------
+    depth : int
+        Values it holds.
+
+    Members
+    -------
+    address : In(range(depth))
+        Value to read.
+    value : Out(signed(VALUE_BITS))
+        The value.
+    write_enable, write_address, write_value : In
+        A value to store.
+    """
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        value = signed(abi.VALUE_BITS)
+        super().__init__(
+            {
+                "address": In(range(depth)),
+                "value": Out(value),
+                "write_enable": In(1),
+                "write_address": In(range(depth)),
+                "write_value": In(value),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.storage = storage = memory.Memory(
+            shape=signed(abi.VALUE_BITS),
+            depth=self._depth,
+            init=[],
+            attrs={"ram_style": "block"},
+        )
+        read, write = storage.read_port(), storage.write_port()
+        m.d.comb += [
+            read.addr.eq(self.address),
+            write.addr.eq(self.write_address),
+            write.data.eq(self.write_value),
+            write.en.eq(self.write_enable),
+        ]
+        m.d.sync += self.value.eq(read.data)
+        return m

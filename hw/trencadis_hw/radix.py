@@ -1,0 +1,187 @@
+"""One digit of a radix selection: the step that both k-WTA selectors are made of.
+
+The k-th largest of a vector of keys is found two bits at a time, from the most significant ones.
+Candidates are the activations that agree with the digits found so far; they are counted by their
+next digit, and the largest digit that at least k candidates reach is the next one of the k-th
+largest. What lies above it is in, so k shrinks by its count. After the last digit the digits are
+the k-th largest key, and k is how many activations equal to it are still to be taken.
+"""
+
+from amaranth.hdl import C, Module, Mux, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+
+__all__ = ["COUNT_BITS", "DIGITS", "DIGIT_BITS", "DigitCounter", "choose_winners", "threshold_layout"]
+
+DIGIT_BITS = 2
+DIGITS = abi.KEY_BITS // DIGIT_BITS
+
+COUNT_BITS = 12
+"""Width of a count of activations."""
+
+
+def threshold_layout() -> data.StructLayout:
+    """How far the selection of a vector has come.
+
+    `digits`: digits of the k-th largest key found so far, the rest 0; `k`: activations still to be
+    taken from the candidates.
+    """
+    return data.StructLayout({"digits": abi.KEY_BITS, "k": COUNT_BITS})
+
+
+class DigitCounter(wiring.Component):
+    """Count the candidates of a vector by one digit and find that digit of the k-th largest.
+
+    Latency from the last row to `found_valid`: 3 cycles, one row a cycle, vectors back to back.
+
+    Parameters
+    ----------
+    width : int
+        Activations of a row.
+
+    Members
+    -------
+    valid : In(1)
+        There is a row.
+    keys, mask : In
+        The row's activations, and which of them count.
+    last : In(1)
+        It is the last row of its vector.
+    number : In(range(DIGITS))
+        The digit to find, 0 for the most significant.
+    threshold : In(threshold_layout)
+        The digits found before; constant during a vector.
+    found_valid : Out(1)
+        A vector has been counted.
+    found : Out(threshold_layout)
+        The digits with the new one.
+    """
+
+    latency = 3
+
+    def __init__(self, width: int) -> None:
+        self._width = width
+        super().__init__(
+            {
+                "valid": In(1),
+                "keys": In(data.ArrayLayout(abi.KEY_BITS, width)),
+                "mask": In(width),
+                "last": In(1),
+                "number": In(range(DIGITS)),
+                "threshold": In(threshold_layout()),
+                "found_valid": Out(1),
+                "found": Out(threshold_layout()),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        width = self._width
+        digits = range(1, 1 << DIGIT_BITS)
+
+        # Which activations are candidates with at least each digit.
+        reach = [Signal(width, name=f"reach_{digit}", reset_less=True) for digit in digits]
+        for i in range(width):
+            agree, digit = Signal(name=f"agree_{i}"), Signal(DIGIT_BITS, name=f"digit_{i}")
+            with m.Switch(self.number):
+                for number in range(DIGITS):
+                    low = abi.KEY_BITS - DIGIT_BITS * (number + 1)
+                    with m.Case(number):
+                        above = slice(low + DIGIT_BITS, None)
+                        m.d.comb += [
+                            agree.eq(self.keys[i][above] == self.threshold.digits[above]),
+                            digit.eq(self.keys[i][low : low + DIGIT_BITS]),
+                        ]
+            for value, signal in zip(digits, reach, strict=True):
+                m.d.sync += signal[i].eq(self.valid & self.mask[i] & agree & (digit >= value))
+
+        # Add them up over the rows of the vector.
+        counted, ends = Signal(), Signal()
+        starts = Signal(init=1)
+        number = Signal(range(DIGITS), reset_less=True)
+        threshold = Signal(threshold_layout(), reset_less=True)
+        done = Signal()
+        totals = [Signal(COUNT_BITS, name=f"total_{digit}", reset_less=True) for digit in digits]
+        m.d.sync += [
+            counted.eq(self.valid),
+            ends.eq(self.valid & self.last),
+            number.eq(self.number),
+            threshold.eq(self.threshold),
+            done.eq(ends),
+        ]
+        with m.If(counted):
+            m.d.sync += starts.eq(ends)
+            for total, signal in zip(totals, reach, strict=True):
+                count = sum((signal[i] for i in range(1, width)), start=signal[0])
+                m.d.sync += total.eq(Mux(starts, 0, total) + count)
+
+        # Choose the digit.
+        number_now = Signal(range(DIGITS), reset_less=True)
+        threshold_now = Signal(threshold_layout(), reset_less=True)
+        m.d.sync += [
+            number_now.eq(number),
+            threshold_now.eq(threshold),
+            self.found_valid.eq(done),
+        ]
+        chosen = Signal(DIGIT_BITS)
+        left = Signal(COUNT_BITS)
+        m.d.comb += left.eq(threshold_now.k - totals[0])
+        for value in digits:
+            above = totals[value] if value < len(totals) else 0
+            with m.If(totals[value - 1] >= threshold_now.k):
+                m.d.comb += [chosen.eq(value), left.eq(threshold_now.k - above)]
+        m.d.sync += [self.found.k.eq(left), self.found.digits.eq(threshold_now.digits)]
+        with m.Switch(number_now):
+            for i in range(DIGITS):
+                with m.Case(i):
+                    low = abi.KEY_BITS - DIGIT_BITS * (i + 1)
+                    m.d.sync += self.found.digits[low : low + DIGIT_BITS].eq(chosen)
+        return m
+
+
+def choose_winners(
+    m: Module,
+    *,
+    keys: data.View,
+    mask: Value,
+    largest: Value,
+    left: Value,
+    exact: Value,
+    width: int,
+) -> tuple[Value, Value]:
+    """Winners of a row, given the k-th largest key of its vector.
+
+    Parameters
+    ----------
+    keys, mask : array of keys, bits
+        The row.
+    largest : key
+        The k-th largest key.
+    left : COUNT_BITS bits
+        Activations equal to it that may still win.
+    exact : bit
+        Mind `left`; otherwise all activations equal to the k-th largest win.
+    width : int
+        Activations of a row.
+
+    Returns
+    -------
+    tuple
+        The winners as bits, and `left` after this row.
+    """
+    winners = Signal(width, name="winners")
+    before: Value = C(0)
+    for i in range(width):
+        equal = Signal(name=f"equal_{i}")
+        m.d.comb += [
+            equal.eq(mask[i] & (keys[i] == largest)),
+            winners[i].eq(
+                (mask[i] & (keys[i] > largest)) | (equal & (~exact | (before < left)))
+            ),
+        ]
+        counted = Signal(range(width + 1), name=f"equal_to_{i}")
+        m.d.comb += counted.eq(before + equal)
+        before = counted
+    return winners, Mux(before < left, left - before, 0)

@@ -1,0 +1,212 @@
+"""From the order in which kernels are drained to the order of their indices."""
+
+from amaranth.hdl import Array, Cat, Module, Signal, Value
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.layouts import layout_of
+from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.streams import Queue, connect_streams, delay
+
+__all__ = ["Reorder", "row_layout"]
+
+
+def row_layout(config: EngineConfig) -> data.StructLayout:
+    """A row of a vector in index order, for one word.
+
+    `keys`: the activations; `mask`: which of them count; `number`: the row's, counted from 0;
+    `last`: it ends the vector; `layer`: whose vector it is.
+    """
+    return data.StructLayout(
+        {
+            "keys": data.ArrayLayout(abi.KEY_BITS, config.requantisers),
+            "mask": config.requantisers,
+            "number": 12,
+            "last": 1,
+            "layer": 4,
+        }
+    )
+
+
+class Reorder(wiring.Component):
+    """Put the activations of a vector into index order.
+
+    Kernels share a tile because their weights fit together, so they leave the array in any order;
+    but ties of k-WTA go to the lowest index, and the host wants channels where the model has them.
+    The memory has as many banks as there are requantisers. Bank and row of every activation are
+    chosen by the compiler such that no two of a group, and no two of a row, share a bank; that is
+    an edge colouring of a bipartite graph, so it always exists (König's theorem).
+
+    Vectors follow each other through the memory as through a ring. A vector can be read when it is
+    complete. Latency from its last group to its first row: 4 cycles.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    words : int
+        Words in lockstep.
+    load_bits, engine : int
+        Width of the load bus, and the engine's number on it.
+
+    Members
+    -------
+    row, layer, vector_end, valid : In
+        A group of keys: its row in the scatter table, its layer, whether it ends a vector.
+    keys : In
+        The keys, a word each, `key_latency` cycles later.
+    reserve : In
+        Rows to set aside, as `Serialiser` reports them.
+    free_rows : Out
+        Rows neither filled nor set aside.
+    rows : Out(stream of row_layout for every word)
+        The vectors' rows.
+    load : In(LoadSignature)
+        Image rows.
+    """
+
+    rows: stream.Interface
+
+    def __init__(
+        self, config: EngineConfig, *, words: int, key_latency: int, load_bits: int, engine: int
+    ) -> None:
+        if key_latency < 2:
+            raise ValueError(f"key_latency must be at least 2 cycles, not {key_latency}")
+        self._config = config
+        self._words = words
+        self._key_latency = key_latency
+        self._engine = engine
+        self._keys = data.ArrayLayout(abi.KEY_BITS, config.requantisers)
+        super().__init__(
+            {
+                "valid": In(1),
+                "row": In(range(config.requantise_rows)),
+                "layer": In(4),
+                "vector_end": In(1),
+                "keys": In(data.ArrayLayout(self._keys, words)),
+                "reserve": In(range(config.reorder_rows + 1)),
+                "free_rows": Out(range(config.reorder_rows + 1), init=config.reorder_rows),
+                "rows": Out(stream.Signature(data.ArrayLayout(row_layout(config), words))),
+                "load": In(LoadSignature(load_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config, load = self._config, self.load
+        banks = config.requantisers
+        row_bits = (config.reorder_rows - 1).bit_length()
+
+        m.submodules.layers = layers = memory.Memory(
+            shape=layout_of(abi.SERIALISE),
+            depth=config.layers,
+            init=[],
+            attrs={"ram_style": "distributed"},
+        )
+        add_load_port(m, layers, load, abi.Target.SERIALISE, engine=self._engine)
+        m.submodules.scatter = scatter_table = memory.Memory(
+            shape=layout_of(abi.scatter_record(banks)),
+            depth=config.requantise_rows,
+            init=[],
+            attrs={"ram_style": "block"},
+        )
+        add_load_port(m, scatter_table, load, abi.Target.SCATTER, engine=self._engine)
+        m.submodules.gather = gather_table = memory.Memory(
+            shape=layout_of(abi.gather_record(banks)),
+            depth=config.requantise_rows,
+            init=[],
+            attrs={"ram_style": "block"},
+        )
+        add_load_port(m, gather_table, load, abi.Target.GATHER, engine=self._engine)
+
+        # Write side: look up, wait for the keys, scatter.
+        look_up = scatter_table.read_port()
+        m.d.comb += look_up.addr.eq(self.row)
+        scatter = delay(m, Value.cast(look_up.data), self._key_latency - 1, name="scatter")
+        scatter = layout_of(abi.scatter_record(banks))(scatter)
+        valid = Signal(self._key_latency)
+        m.d.sync += valid.eq(Cat(self.valid, valid))
+        flags = delay(m, Cat(self.layer, self.vector_end), self._key_latency, name="flags")
+        layer, vector_end = flags[:4], flags[4]
+        write_layer = layers.read_port(domain="comb")
+        m.d.comb += write_layer.addr.eq(layer)
+        base = Signal(row_bits)
+        complete = Queue(data.StructLayout({"layer": 4}), config.reorder_rows)
+        m.submodules.complete = complete
+        m.d.comb += [
+            complete.i.valid.eq(valid[-1] & vector_end),
+            complete.i.payload.layer.eq(layer),
+        ]
+        with m.If(valid[-1] & vector_end):
+            m.d.sync += base.eq(base + write_layer.data.vector_rows + 1)
+
+        reads = []
+        read_address = Signal(row_bits)
+        for word in range(self._words):
+            reads.append([])
+            for bank in range(banks):
+                keys = memory.Memory(
+                    shape=abi.KEY_BITS,
+                    depth=config.reorder_rows,
+                    init=[],
+                    attrs={"ram_style": "block" if config.reorder_rows > 64 else "distributed"},
+                )
+                m.submodules[f"keys_{word}_{bank}"] = keys
+                write, read = keys.write_port(), keys.read_port()
+                m.d.comb += [
+                    write.addr.eq(base + scatter[f"row{bank}"]),
+                    write.data.eq(Array(self.keys[word])[scatter[f"source{bank}"]]),
+                    write.en.eq(valid[-1] & scatter[f"valid{bank}"]),
+                    read.addr.eq(read_address),
+                ]
+                reads[-1].append(read.data)
+
+        # Read side: the queue has room for the two rows under way when `rows` stalls.
+        rows_shape = data.ArrayLayout(row_layout(config), self._words)
+        m.submodules.queue = queue = Queue(rows_shape, 4)
+        read_layer = layers.read_port(domain="comb")
+        gather = gather_table.read_port()
+        number = Signal(12)
+        issue, last = Signal(), Signal()
+        gather_row = Signal(range(config.requantise_rows))
+        m.d.comb += [
+            read_layer.addr.eq(complete.o.payload.layer),
+            last.eq(number == read_layer.data.vector_rows),
+            issue.eq(complete.o.valid & (queue.level < 2)),
+            complete.o.ready.eq(issue & last),
+            gather.addr.eq(gather_row),
+            gather_row.eq(read_layer.data.gather_base + number),
+        ]
+        m.d.sync += self.free_rows.eq(self.free_rows + issue - self.reserve)
+        with m.If(issue):
+            m.d.sync += [read_address.eq(read_address + 1), number.eq(number + 1)]
+            with m.If(last):
+                m.d.sync += number.eq(0)
+
+        issued, arrived = Signal(), Signal()
+        fetched = Signal(row_layout(config), reset_less=True)
+        m.d.sync += [
+            issued.eq(issue),
+            arrived.eq(issued),
+            fetched.number.eq(number),
+            fetched.last.eq(last),
+            fetched.layer.eq(complete.o.payload.layer),
+            fetched.mask.eq(~0),
+        ]
+        with m.If(last):
+            m.d.sync += fetched.mask.eq(
+                (2 << read_layer.data.last_count[: banks.bit_length()]) - 1
+            )
+        ordered = Signal(rows_shape, reset_less=True)
+        for word in range(self._words):
+            m.d.sync += ordered[word].eq(fetched)
+            for i in range(banks):
+                m.d.sync += ordered[word].keys[i].eq(Array(reads[word])[gather.data[f"bank{i}"]])
+        m.d.comb += [
+            queue.i.valid.eq(arrived),
+            queue.i.payload.eq(ordered),
+        ]
+        connect_streams(m, source=queue.o, sink=wiring.flipped(self.rows))
+        return m

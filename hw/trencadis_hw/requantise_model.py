@@ -1,0 +1,30 @@
+"""NumPy model of `requantise`."""
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_hw import abi
+
+__all__ = ["requantise"]
+
+
+def requantise(
+    sums: npt.ArrayLike,
+    multiplier: npt.ArrayLike,
+    offset: npt.ArrayLike,
+    shift: npt.ArrayLike,
+    even: npt.ArrayLike,
+    low: int = 0,
+    high: int = 255,
+) -> npt.NDArray[np.int64]:
+    """Keys of `sums`; parameters are the fields of `abi.REQUANTISE`, broadcast against them.
+
+    Exact: with sums of up to 24 bits every intermediate fits an int64.
+    """
+    scaled = np.asarray(sums, np.int64) * np.asarray(multiplier, np.int64)
+    scaled = scaled + (np.asarray(offset, np.int64) << abi.OFFSET_SHIFT)
+    bits = abi.SHIFT_BASE + abi.SHIFT_STEP * np.asarray(shift, np.int64)
+    quotient = scaled >> bits
+    tie = scaled == quotient << bits
+    quotient = quotient - (tie & np.asarray(even, bool) & (quotient & 1 == 1))
+    return np.clip(quotient, low, high)

@@ -1,0 +1,248 @@
+"""What a start of the kernel does, step by step."""
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.axi.full import transfer_layout
+from trencadis_hw.layouts import layout_of
+
+__all__ = ["RunControl"]
+
+RESET_CYCLES = 8
+
+
+class RunControl(wiring.Component):
+    """Load an image, compute words, report; or stop at once after an error or an abort.
+
+    Parameters
+    ----------
+    bus_bits : int
+        Width of a beat.
+
+    Members
+    -------
+    start, done, idle, abort, command : In, Out, Out, In, In
+        As in `ControlRegisters`.
+    image, image_beats, input, input_beats, output, words, statistics : In
+        Arguments.
+    out_beats : In(16)
+        Beats of an output word - 1.
+    read, write : Out(stream of transfer_layout)
+        Transfers for the ports.
+    read_stop, write_stop, read_busy, write_busy, read_error, write_error : Out, In
+        As in `AxiReader` and `AxiWriter`.
+    load_start, load_done, load_good : Out, In, In
+        As in `ImageLoader`.
+    loading, running, reporting : Out(1)
+        What the beats on the ports are.
+    core_reset, core_start : Out(1)
+        To the cores.
+    words_done, overflow, busy : In
+        From the cores: words collected, a queue overflowed, work was issued.
+    report : Out(stream of beats)
+        The statistics.
+    status : Out(32)
+        `abi.Status` flags.
+    """
+
+    read: stream.Interface
+    write: stream.Interface
+    report: stream.Interface
+
+    def __init__(self, *, bus_bits: int) -> None:
+        self._bus_bits = bus_bits
+        transfers = stream.Signature(transfer_layout())
+        super().__init__(
+            {
+                "start": In(1),
+                "done": Out(1),
+                "idle": Out(1),
+                "abort": In(1),
+                "command": In(32),
+                **{name: In(64) for name in ("image", "input", "output", "statistics")},
+                **{name: In(32) for name in ("image_beats", "input_beats", "words")},
+                "out_beats": In(16),
+                "read": Out(transfers),
+                "write": Out(transfers),
+                "read_stop": Out(1),
+                "write_stop": Out(1),
+                "read_busy": In(1),
+                "write_busy": In(1),
+                "read_error": In(1),
+                "write_error": In(1),
+                "load_start": Out(1),
+                "load_done": In(1),
+                "load_good": In(1),
+                "loading": Out(1),
+                "running": Out(1),
+                "reporting": Out(1),
+                "core_reset": Out(1),
+                "core_start": Out(1),
+                "words_done": In(32),
+                "overflow": In(1),
+                "busy": In(1),
+                "report": Out(stream.Signature(bus_bits)),
+                "status": Out(32),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        statistics = Signal(layout_of(abi.STATISTICS))
+        report_bits = len(Value.cast(statistics))
+        report_beats = report_bits // self._bus_bits
+        shifted = Signal(report_bits)
+        report_left = Signal(range(report_beats + 1))
+        count = Signal(range(RESET_CYCLES))
+        counting = Signal()
+        loaded = Signal()
+        output_beats = Signal(32)
+        read_asked, write_asked = Signal(), Signal()
+        seen = Signal(32)
+
+        m.d.sync += [
+            output_beats.eq(self.words * (self.out_beats + 1)),
+            seen.eq(self.words_done),
+        ]
+        m.d.comb += [
+            self.status.eq(statistics.status),
+            statistics.version.eq(abi.ABI_VERSION),
+            self.report.payload.eq(shifted),
+            self.core_reset.eq(0),
+        ]
+
+        def flag(status: abi.Status, raised: Value) -> None:
+            with m.If(raised):
+                m.d.sync += statistics.status[status.bit_length() - 1].eq(1)
+
+        flag(abi.Status.READ_ERROR, counting & self.read_error)
+        flag(abi.Status.WRITE_ERROR, counting & self.write_error)
+        flag(abi.Status.OVERFLOW, self.running & self.overflow)
+        flag(abi.Status.ABORTED, counting & self.abort)
+        with m.If(counting):
+            m.d.sync += statistics.cycles.eq(statistics.cycles + 1)
+        with m.If(self.loading):
+            m.d.sync += statistics.load_cycles.eq(statistics.load_cycles + 1)
+        with m.If(self.running & self.busy):
+            m.d.sync += statistics.busy.eq(statistics.busy + 1)
+        with m.If(self.running & (self.words_done != seen)):
+            m.d.sync += [
+                statistics.words.eq(self.words_done),
+                statistics.last_done.eq(statistics.cycles),
+            ]
+            with m.If(seen == 0):
+                m.d.sync += statistics.first_done.eq(statistics.cycles)
+        stop = statistics.status != 0
+
+        with m.FSM():
+            with m.State("idle"):
+                m.d.comb += self.idle.eq(1)
+                with m.If(self.start):
+                    m.d.sync += [
+                        statistics.cycles.eq(0),
+                        statistics.load_cycles.eq(0),
+                        statistics.busy.eq(0),
+                        statistics.words.eq(0),
+                        statistics.first_done.eq(0),
+                        statistics.last_done.eq(0),
+                        statistics.status.eq(0),
+                        counting.eq(1),
+                        count.eq(0),
+                    ]
+                    m.next = "reset"
+            with m.State("reset"):
+                m.d.comb += self.core_reset.eq(1)
+                m.d.sync += [count.eq(count + 1), read_asked.eq(0), write_asked.eq(0)]
+                with m.If(count == RESET_CYCLES - 1):
+                    m.next = "run"
+                    with m.If(self.command & abi.Command.LOAD):
+                        m.d.comb += self.load_start.eq(1)
+                        m.d.sync += loaded.eq(0)
+                        m.next = "load"
+            with m.State("load"):
+                m.d.comb += [
+                    self.loading.eq(1),
+                    self.read.payload.address.eq(self.image),
+                    self.read.payload.beats.eq(self.image_beats),
+                    self.read.valid.eq(~read_asked),
+                ]
+                with m.If(self.read.ready):
+                    m.d.sync += read_asked.eq(1)
+                with m.If(self.load_done):
+                    m.d.sync += loaded.eq(self.load_good)
+                    flag(abi.Status.BAD_IMAGE, ~self.load_good)
+                    m.next = "loaded"
+                with m.Elif(stop):
+                    m.next = "stop"
+            with m.State("loaded"):
+                # What lies behind the image's last block is thrown away.
+                m.d.comb += self.read_stop.eq(1)
+                m.d.sync += read_asked.eq(0)
+                with m.If(stop):
+                    m.next = "stop"
+                with m.Elif(~self.read_busy):
+                    m.next = "run"
+            with m.State("run"):
+                with m.If(~(self.command & abi.Command.RUN).any() | (self.words == 0)):
+                    m.next = "report"
+                with m.Elif(~loaded):
+                    m.d.sync += statistics.status[abi.Status.NO_IMAGE.bit_length() - 1].eq(1)
+                    m.next = "report"
+                with m.Else():
+                    m.d.comb += self.core_start.eq(1)
+                    m.next = "words"
+            with m.State("words"):
+                m.d.comb += [
+                    self.running.eq(1),
+                    self.read.payload.address.eq(self.input),
+                    self.read.payload.beats.eq(self.input_beats),
+                    self.read.valid.eq(~read_asked),
+                    self.write.payload.address.eq(self.output),
+                    self.write.payload.beats.eq(output_beats),
+                    self.write.valid.eq(~write_asked),
+                ]
+                with m.If(self.read.ready):
+                    m.d.sync += read_asked.eq(1)
+                with m.If(self.write.ready):
+                    m.d.sync += write_asked.eq(1)
+                with m.If(stop):
+                    m.next = "stop"
+                with m.Elif((self.words_done == self.words) & ~self.write_busy):
+                    m.next = "stop"
+            with m.State("stop"):
+                m.d.comb += [
+                    self.read_stop.eq(1),
+                    self.write_stop.eq(1),
+                    self.core_reset.eq(1),
+                ]
+                with m.If(~self.read_busy & ~self.write_busy):
+                    m.next = "report"
+            with m.State("report"):
+                m.d.comb += [
+                    self.write.payload.address.eq(self.statistics),
+                    self.write.payload.beats.eq(report_beats),
+                    self.write.valid.eq(1),
+                ]
+                m.d.sync += [
+                    counting.eq(0),
+                    shifted.eq(Value.cast(statistics)),
+                    report_left.eq(report_beats),
+                ]
+                with m.If(self.write.ready):
+                    m.next = "reporting"
+            with m.State("reporting"):
+                m.d.comb += [
+                    self.reporting.eq(1),
+                    self.report.valid.eq(report_left != 0),
+                ]
+                with m.If(self.report.valid & self.report.ready):
+                    m.d.sync += [
+                        shifted.eq(shifted >> self._bus_bits),
+                        report_left.eq(report_left - 1),
+                    ]
+                with m.If((report_left == 0) & ~self.write_busy):
+                    m.d.comb += self.done.eq(1)
+                    m.next = "idle"
+        return m

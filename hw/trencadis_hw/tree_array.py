@@ -1,0 +1,144 @@
+"""An array with an adder tree for every kernel of a tile."""
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
+from amaranth.lib import wiring
+
+from trencadis_hw.array import ArraySignature, step_layout
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.multiply import PairMultiplier
+from trencadis_hw.streams import delay
+
+__all__ = ["TreeArray"]
+
+
+class TreeArray(wiring.Component):
+    """Lanes x tiles multipliers, and for every tile and kernel a tree over all lanes.
+
+    Each tree adds the products whose kernel ID is its own; an accumulator behind it adds up the
+    cycles of a step. A step is drained in one beat, so steps may follow each other every cycle.
+    Column `tile * kernels + kernel` holds the sum of that kernel of that tile.
+
+    Latency from a step's last operands to its beat: `latency_of(config)` cycles.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    """
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        super().__init__(ArraySignature(config))
+
+    @staticmethod
+    def latency_of(config: EngineConfig) -> int:
+        """Cycles from a step's last operands to its beat."""
+        return PairMultiplier.latency + 1 + max(0, (config.lanes - 1).bit_length()) + 1
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        levels = max(0, (config.lanes - 1).bit_length())
+        before_sum = PairMultiplier.latency + 1 + levels
+        step = Signal(step_layout())
+        m.d.comb += Value.cast(step).eq(delay(m, Value.cast(self.step), before_sum, name="step"))
+        # The bit that makes something happen must be known after reset.
+        last = Signal(before_sum)
+        m.d.sync += [
+            last.eq(Cat(self.step.last, last)),
+            self.valid.eq(last[-1] & ~step.discard),
+        ]
+
+        products: list[list[tuple[Signal, Signal | None, Value]]] = [[] for _ in range(config.tiles)]
+        for lane in range(config.lanes):
+            row = self.weights[lane]
+            for tile in range(0, config.tiles, 2):
+                multiplier = PairMultiplier()
+                m.submodules[f"multiply_{lane}_{tile}"] = multiplier
+                m.d.comb += [
+                    multiplier.low.eq(row[f"weight{tile}"]),
+                    multiplier.high.eq(row[f"weight{tile + 1}"]),
+                    multiplier.value.eq(self.values[lane]),
+                ]
+                for odd in range(2):
+                    kernel = delay(
+                        m,
+                        row[f"kernel{tile + odd}"],
+                        PairMultiplier.latency,
+                        name=f"kernel_{lane}_{tile + odd}",
+                    )
+                    product = multiplier.high_product if odd else multiplier.low_product
+                    products[tile + odd].append(
+                        (product, multiplier.high_carry if odd else None, kernel)
+                    )
+
+        sums = []
+        for tile in range(config.tiles):
+            for kernel in range(config.kernels):
+                name = f"tree_{tile}_{kernel}"
+                terms = []
+                for lane, (product, carry, owner) in enumerate(products[tile]):
+                    owned = owner == kernel
+                    gated = Signal(signed(18), name=f"{name}_{lane}", reset_less=True)
+                    m.d.sync += gated.eq(Mux(owned, product, 0))
+                    gated_carry = None
+                    if carry is not None:
+                        gated_carry = Signal(name=f"{name}_{lane}_carry", reset_less=True)
+                        m.d.sync += gated_carry.eq(owned & carry)
+                    terms.append((gated, gated_carry))
+                tree, carry = _carry_tree(m, terms, config.sum_bits, name)
+                total = Signal(config.sum_bits, name=f"sum_{tile}_{kernel}", reset_less=True)
+                m.d.sync += total.eq(_add(tree, Mux(step.first, 0, total), carry)[: config.sum_bits])
+                sums.append(total)
+
+        m.d.comb += Value.cast(self.beat).eq(
+            Cat(
+                *sums,
+                C(0, config.kernel_bits),
+                delay(
+                    m,
+                    Cat(step.layer, step.pool_first, step.pool_last, step.vector_end),
+                    1,
+                    name="beat_flags",
+                ),
+            )
+        )
+        return m
+
+
+def _add(a: Value, b: Value, carry: Value | None) -> Value:
+    """`a + b + carry` on one carry chain, as a signed value."""
+    if carry is None:
+        return a + b
+    total = Cat(C(1, 1), a).as_signed() + Cat(carry, b).as_signed()
+    return total[1:].as_signed()
+
+
+def _carry_tree(
+    m: Module, terms: list[tuple[Signal, Signal | None]], sum_bits: int, name: str
+) -> tuple[Signal, Signal | None]:
+    """Sum of terms that each come with a carry bit to be added, a register after every level.
+
+    Every adder takes one carry in; n terms have n carries and n - 1 adders, so one is left over
+    for whoever adds the sum to something.
+    """
+    level = 0
+    while len(terms) > 1:
+        level += 1
+        sums = []
+        for i in range(0, len(terms), 2):
+            (a, a_carry), rest = terms[i], terms[i + 1 : i + 2]
+            width = min(len(a) + 1, sum_bits)
+            total = Signal(signed(width), name=f"{name}_{level}_{i // 2}", reset_less=True)
+            left: Signal | None = None
+            if rest:
+                b, b_carry = rest[0]
+                m.d.sync += total.eq(_add(a, b, b_carry))
+            else:
+                m.d.sync += total.eq(a)
+            if a_carry is not None:
+                left = Signal(name=f"{name}_{level}_{i // 2}_carry", reset_less=True)
+                m.d.sync += left.eq(a_carry)
+            sums.append((total, left))
+        terms = sums
+    return terms[0]

@@ -1,0 +1,171 @@
+"""k-WTA over a whole layer: slower than the streaming one, for vectors of any length."""
+
+from amaranth.hdl import Module, Mux, Signal, Value
+from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.layouts import layout_of
+from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.radix import (
+    COUNT_BITS,
+    DIGITS,
+    DigitCounter,
+    choose_winners,
+    threshold_layout,
+)
+from trencadis_hw.reorder import row_layout
+from trencadis_hw.streams import Queue, connect_streams
+
+__all__ = ["WholeSelector"]
+
+
+class WholeSelector(wiring.Component):
+    """k-WTA over one vector of up to `whole_rows` rows at a time.
+
+    The vector is counted by its first digit while it arrives, read again for every other digit,
+    and once more for its winners. Exact winners go to the lowest index among equals. From the last
+    row of n to the last row on `o`: 4*n + 20 cycles; the next vector waits until then.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine.
+    load_bits, engine : int
+        Width of the load bus, and the engine's number on it.
+
+    Members
+    -------
+    i : In(stream of row_layout)
+        Rows of vectors.
+    o : Out(stream of row_layout)
+        The same rows; `mask` tells the winners. Rows without winners are left out, but for the
+        last of a vector.
+    load : In(LoadSignature)
+        Image rows.
+    """
+
+    i: stream.Interface
+    o: stream.Interface
+
+    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+        self._config = config
+        self._engine = engine
+        super().__init__(
+            {
+                "i": In(stream.Signature(row_layout(config))),
+                "o": Out(stream.Signature(row_layout(config))),
+                "load": In(LoadSignature(load_bits)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.layers = layers = memory.Memory(
+            shape=layout_of(abi.SELECT),
+            depth=config.layers,
+            init=[],
+            attrs={"ram_style": "distributed"},
+        )
+        add_load_port(m, layers, self.load, abi.Target.SELECT, engine=self._engine)
+        layer = layers.read_port(domain="comb")
+
+        m.submodules.rows = rows = memory.Memory(
+            shape=row_layout(config),
+            depth=config.whole_rows,
+            init=[],
+            attrs={"ram_style": "block"},
+        )
+        write, read = rows.write_port(), rows.read_port()
+        m.submodules.counter = counter = DigitCounter(config.requantisers)
+        m.submodules.queue = queue = Queue(row_layout(config), 4)
+
+        threshold = Signal(threshold_layout())
+        number = Signal(range(DIGITS))
+        address = Signal(range(config.whole_rows))
+        last_address = Signal(range(config.whole_rows))
+        filling, counting, winning = Signal(), Signal(), Signal()
+        m.d.comb += [
+            layer.addr.eq(self.i.payload.layer),
+            write.addr.eq(address),
+            write.data.eq(self.i.payload),
+            read.addr.eq(address),
+        ]
+        at_last = address == last_address
+        with m.FSM():
+            with m.State("fill"):
+                m.d.comb += [
+                    self.i.ready.eq(1),
+                    filling.eq(self.i.valid),
+                    write.en.eq(self.i.valid),
+                ]
+                with m.If(self.i.valid):
+                    m.d.sync += [address.eq(address + 1), last_address.eq(address)]
+                    with m.If(self.i.payload.last):
+                        m.d.sync += address.eq(0)
+                        m.next = "choose"
+            with m.State("choose"):
+                with m.If(counter.found_valid):
+                    m.d.sync += [threshold.eq(counter.found), number.eq(number + 1)]
+                    m.next = "count"
+                    with m.If(number == DIGITS - 1):
+                        m.d.sync += number.eq(0)
+                        m.next = "win"
+            with m.State("count"):
+                m.d.comb += counting.eq(1)
+                m.d.sync += address.eq(address + 1)
+                with m.If(at_last):
+                    m.d.sync += address.eq(0)
+                    m.next = "choose"
+            with m.State("win"):
+                # One row may be under way to the queue when another is asked for.
+                m.d.comb += winning.eq(queue.level < 3)
+                with m.If(winning):
+                    m.d.sync += address.eq(address + 1)
+                    with m.If(at_last):
+                        m.d.sync += address.eq(0)
+                        m.next = "fill"
+
+        counted, won = Signal(), Signal()
+        m.d.sync += [counted.eq(counting), won.eq(winning)]
+        row = Mux(filling, Value.cast(self.i.payload), Value.cast(read.data))
+        row = row_layout(config)(row)
+        start = threshold_layout().const({"digits": 0, "k": 0})
+        m.d.comb += [
+            counter.valid.eq(filling | counted),
+            counter.keys.eq(row.keys),
+            counter.mask.eq(row.mask),
+            counter.last.eq(row.last),
+            counter.number.eq(number),
+            counter.threshold.eq(threshold),
+        ]
+        with m.If(filling):
+            m.d.comb += [
+                counter.threshold.eq(start),
+                counter.threshold.k.eq(layer.data.k),
+            ]
+
+        candidate = read.data
+        left = Signal(COUNT_BITS)
+        winner_layer = layers.read_port(domain="comb")
+        m.d.comb += winner_layer.addr.eq(candidate.layer)
+        winners, left_after = choose_winners(
+            m,
+            keys=candidate.keys,
+            mask=candidate.mask,
+            largest=threshold.digits,
+            left=Mux(candidate.number == 0, threshold.k, left),
+            exact=winner_layer.data.selection == abi.Selection.EXACT,
+            width=config.requantisers,
+        )
+        with m.If(won):
+            m.d.sync += left.eq(left_after)
+        m.d.comb += [
+            queue.i.valid.eq(won & (winners.any() | candidate.last)),
+            queue.i.payload.eq(candidate),
+            queue.i.payload.mask.eq(winners),
+        ]
+        connect_streams(m, source=queue.o, sink=wiring.flipped(self.o))
+        return m
