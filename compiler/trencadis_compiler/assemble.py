@@ -444,8 +444,7 @@ def real_key(layer: Layer, channel: int) -> tuple[Fraction, Fraction]:
     assert layer.requantised is not None
     scale = layer.requantised.exact_scale
     product_scale = layer.input.exact_scale * Fraction(float(layer.weight_scale[channel]))
-    bias = int(layer.bias[channel]) * Fraction(float(layer.bias_scale[channel]))
-    return product_scale / scale, bias / scale + layer.requantised.zero_key
+    return product_scale / scale, layer.bias[channel] / scale + layer.requantised.zero_key
 
 
 def _order(placed: PlacedLayer) -> Iterator[abi.Block]:

@@ -81,13 +81,10 @@ class Layer:
         Name of the node it came from.
     weights : int8 array, shape (out channels, in channels, rows, columns)
         Kernels.
-    bias : int64 array, shape (out channels,)
-        Added to the sum of products. Exact only if `bias_scale` is the product of the scales of
-        input and weights; see `bias_scale`.
     weight_scale : float32 array, shape (out channels,)
         Scale of each kernel.
-    bias_scale : float32 array, shape (out channels,)
-        Scale of each bias, as the model has it (a float32 product, so possibly not exact).
+    bias : tuple of Fraction
+        Real number added to each channel.
     stride, dilation : (rows, columns)
         Of the convolution.
     padding : (top, left, bottom, right)
@@ -112,9 +109,8 @@ class Layer:
 
     name: str
     weights: npt.NDArray[np.int8]
-    bias: npt.NDArray[np.int64]
     weight_scale: npt.NDArray[np.float32]
-    bias_scale: npt.NDArray[np.float32]
+    bias: tuple[Fraction, ...]
     stride: tuple[int, int]
     dilation: tuple[int, int]
     padding: tuple[int, int, int, int]
@@ -129,13 +125,20 @@ class Layer:
     winners: Winners | None
 
     @property
+    def padded_shape(self) -> tuple[int, int]:
+        """Rows and columns of the input map with its padding."""
+        _, rows, columns = self.in_shape
+        top, left, bottom, right = self.padding
+        return rows + top + bottom, columns + left + right
+
+    @property
     def conv_shape(self) -> tuple[int, int]:
         """Rows and columns of the map before pooling."""
         return tuple(  # type: ignore[return-value]
-            (self.in_shape[1 + i] + self.padding[i] + self.padding[2 + i] - self.dilation[i] * (self.weights.shape[2 + i] - 1) - 1)
-            // self.stride[i]
-            + 1
-            for i in range(2)
+            (padded - dilation * (kernel - 1) - 1) // stride + 1
+            for padded, dilation, kernel, stride in zip(
+                self.padded_shape, self.dilation, self.weights.shape[2:], self.stride, strict=True
+            )
         )
 
     @property
@@ -171,17 +174,19 @@ class Network:
         Of the model.
     input, output : TensorInfo
         As the model declares them.
-    input_quantisation : Quantisation
-        What the host applies to the input.
+    input_axes, output_axes : str
+        The map's axes (channels C, rows H, columns W) in the order in which the model's tensors
+        have them behind the batch, outermost first; axes that are left out have size 1.
+    output_integer : bool
+        The model's output is quantised integers, not the real numbers they stand for.
     layers : tuple of Layer
         In order.
-    flat_output : bool
-        The output is the map flattened to a vector, channels outermost.
     """
 
     name: str
     input: TensorInfo
     output: TensorInfo
-    input_quantisation: Quantisation
+    input_axes: str
+    output_axes: str
+    output_integer: bool
     layers: tuple[Layer, ...]
-    flat_output: bool

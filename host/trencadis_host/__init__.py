@@ -1,0 +1,17 @@
+"""Inference on overlay hardware, its simulation and its emulation."""
+
+from trencadis_hw.container import ContainerError, Overlay
+from trencadis_host.device import DeviceError, Statistics, UnknownDeviceError
+from trencadis_host.packing import InputError
+from trencadis_host.session import NodeArg, Session
+
+__all__ = [
+    "ContainerError",
+    "DeviceError",
+    "InputError",
+    "NodeArg",
+    "Overlay",
+    "Session",
+    "Statistics",
+    "UnknownDeviceError",
+]

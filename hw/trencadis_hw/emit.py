@@ -35,8 +35,8 @@ class Emitter(wiring.Component):
     ----------
     config : EngineConfig
         The engine.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -45,7 +45,7 @@ class Emitter(wiring.Component):
     writes : Out(stream of routed_write_layout)
         List entries.
     host : Out(stream of piece_shape)
-        Rows for the host, all keys of a row.
+        Rows for the host: all keys of a row, 0 where it has none.
     load : In(LoadSignature)
         Image rows.
     """
@@ -54,9 +54,8 @@ class Emitter(wiring.Component):
     writes: stream.Interface
     host: stream.Interface
 
-    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config
-        self._engine = engine
         super().__init__(
             {
                 "rows": In(stream.Signature(row_layout(config))),
@@ -76,7 +75,7 @@ class Emitter(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, self.load, abi.Target.EMIT, engine=self._engine)
+        add_load_port(m, layers, self.load, abi.Target.EMIT)
         look_up = layers.read_port(domain="comb")
         m.d.comb += look_up.addr.eq(self.rows.payload.layer)
 
@@ -155,8 +154,10 @@ class Emitter(wiring.Component):
             write.address.eq(list_address + count),
             write.base.eq(Mux(second, layer.base + layer.size, layer.base)),
             write.size.eq(layer.size),
-            self.host.payload.eq(Value.cast(row.keys)),
         ]
+        for i in range(width):
+            with m.If(row.mask[i]):
+                m.d.comb += self.host.payload.word_select(i, abi.KEY_BITS).eq(row.keys[i])
         def next_owner() -> None:
             m.d.sync += [
                 count.eq(0),

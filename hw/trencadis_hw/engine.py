@@ -10,7 +10,7 @@ from trencadis_hw.config import EngineConfig
 from trencadis_hw.emit import piece_shape
 from trencadis_hw.lane import Lane
 from trencadis_hw.lists import list_write_layout
-from trencadis_hw.load import LoadSignature
+from trencadis_hw.load import LoadSignature, narrow_load
 from trencadis_hw.memories import DenseMemory, WeightMemory
 from trencadis_hw.output_stage import OutputStage
 from trencadis_hw.sequencer import Sequencer
@@ -105,12 +105,12 @@ class Engine(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, words, load = self._config, self._words, self.load
-        place = {"load_bits": self._load_bits, "engine": self._engine}
+        config, words, load_bits = self._config, self._words, self._load_bits
+        load = narrow_load(m, self.load, self.load.engine == self._engine, name="own_load")
 
         m.submodules.tokens = tokens = MapTokens(words)
-        m.submodules.sequencer = sequencer = Sequencer(config, **place)
-        m.submodules.output = output = OutputStage(config, words=words, **place)
+        m.submodules.sequencer = sequencer = Sequencer(config, load_bits=load_bits)
+        m.submodules.output = output = OutputStage(config, words=words, load_bits=load_bits)
         m.d.comb += [
             sequencer.start.eq(self.start),
             sequencer.input_ended.eq(self.input_ended),
@@ -127,7 +127,7 @@ class Engine(wiring.Component):
             self.idle.eq(sequencer.idle),
         ]
         for component in (sequencer, output):
-            wiring.connect(m, wiring.flipped(load), component.load)
+            wiring.connect(m, load, component.load)
         connect_streams(m, source=output.raw, sink=wiring.flipped(self.raw))
 
         # Clearing: a zero to every address of every lane.
@@ -145,16 +145,17 @@ class Engine(wiring.Component):
         # Lanes, their weights, and the dense input that equal lanes of all groups share.
         lanes, weights = [], []
         for number in range(config.lanes):
-            lane = Lane(config, words=words, lane=number, **place)
-            weight = WeightMemory(config, words=words, lane=number, **place)
+            lane = Lane(config, words=words, load_bits=load_bits)
+            weight = WeightMemory(config, words=words, load_bits=load_bits)
             m.submodules[f"lane_{number}"] = lane
             m.submodules[f"weights_{number}"] = weight
             m.d.comb += [
                 lane.issue.eq(sequencer.issue),
                 weight.rows.eq(lane.weight_rows),
             ]
-            wiring.connect(m, wiring.flipped(load), lane.load)
-            wiring.connect(m, wiring.flipped(load), weight.load)
+            mine = narrow_load(m, load, load.unit == number, name=f"load_{number}")
+            wiring.connect(m, mine, lane.load)
+            wiring.connect(m, mine, weight.load)
             lanes.append(lane)
             weights.append(weight)
         m.d.comb += sequencer.ended.eq(Cat(lane.ended for lane in lanes).all())

@@ -55,8 +55,6 @@ class Lane(wiring.Component):
         Words in lockstep.
     load_bits : int
         Width of the load bus.
-    engine, lane : int
-        Which lane of which engine this is.
 
     Members
     -------
@@ -75,18 +73,14 @@ class Lane(wiring.Component):
     ended : Out(words)
         The list has ended at or before this entry.
     load : In(LoadSignature)
-        Image rows.
+        Image rows for this lane.
     """
 
     latency = 5
 
-    def __init__(
-        self, config: EngineConfig, *, words: int, load_bits: int, engine: int, lane: int
-    ) -> None:
+    def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
         self._words = words
-        self._engine = engine
-        self._lane = lane
         value = signed(abi.VALUE_BITS)
         super().__init__(
             {
@@ -105,7 +99,6 @@ class Lane(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        where = {"engine": self._engine, "unit": self._lane}
 
         m.submodules.slots = slots = memory.Memory(
             shape=layout_of(abi.SLOT),
@@ -113,7 +106,7 @@ class Lane(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, slots, self.load, abi.Target.SLOT, **where)
+        add_load_port(m, slots, self.load, abi.Target.SLOT)
         slot = slots.read_port(domain="comb")
         m.d.comb += slot.addr.eq(self.issue.slot)
         offset = Signal(address_bits(config), reset_less=True)
@@ -173,9 +166,7 @@ class Lane(wiring.Component):
             attrs={"ram_style": "distributed"},
         )
         m.submodules[f"regions_{word}"] = regions
-        add_load_port(
-            m, regions, self.load, abi.Target.REGION, engine=self._engine, unit=self._lane
-        )
+        add_load_port(m, regions, self.load, abi.Target.REGION)
         region = regions.read_port(domain="comb")
         m.d.comb += region.addr.eq(write.map)
 

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig
 
-__all__ = ["LoadSignature", "add_load_port", "load_bits"]
+__all__ = ["LoadSignature", "add_load_port", "load_bits", "narrow_load"]
 
 ROW_BITS = 16
 """Width of a row address on the bus."""
@@ -36,7 +36,7 @@ class LoadSignature(wiring.Signature):
     enable : Out(1)
         There is a row.
     target, engine, unit : Out
-        Whose it is: `abi.Target`, engine of the core, lane or requantiser.
+        Which memory it is for: `abi.Target`, engine of the core, lane or requantiser.
     row : Out(ROW_BITS)
         Row of the memory.
     data : Out
@@ -61,20 +61,27 @@ class LoadSignature(wiring.Signature):
 
 
 def add_load_port(
-    m: Module,
-    storage: memory.Memory,
-    load: wiring.PureInterface,
-    target: abi.Target,
-    *,
-    engine: int,
-    unit: int = 0,
+    m: Module, storage: memory.Memory, load: wiring.PureInterface, target: abi.Target
 ) -> None:
     """Give `storage` a write port that takes the rows of `target` from the bus."""
     port = storage.write_port()
     m.d.comb += [
         port.addr.eq(load.row),
         Value.cast(port.data).eq(load.data),
-        port.en.eq(
-            load.enable & (load.target == target) & (load.engine == engine) & (load.unit == unit)
-        ),
+        port.en.eq(load.enable & (load.target == target)),
     ]
+
+
+def narrow_load(
+    m: Module, load: wiring.PureInterface, condition: Value, *, name: str
+) -> wiring.PureInterface:
+    """The bus as those see it for whom only rows under a condition are meant.
+
+    Whom a row is meant for is decided here, not by the receivers, so that these are all alike.
+    """
+    narrowed = LoadSignature(len(load.data)).create(path=(name,))
+    m.d.comb += [
+        getattr(narrowed, member).eq(getattr(load, member)) for member in narrowed.signature.members
+    ]
+    m.d.comb += narrowed.enable.eq(load.enable & condition)
+    return narrowed

@@ -26,8 +26,6 @@ class WeightMemory(wiring.Component):
         Words in lockstep.
     load_bits : int
         Width of the load bus.
-    engine, lane : int
-        Which lane of which engine this is.
 
     Members
     -------
@@ -36,18 +34,14 @@ class WeightMemory(wiring.Component):
     weights : Out(array)
         The row, a word each.
     load : In(LoadSignature)
-        Image rows. While one is written, `weights` is undefined.
+        Image rows for this lane. While one is written, `weights` is undefined.
     """
 
     latency = 2
 
-    def __init__(
-        self, config: EngineConfig, *, words: int, load_bits: int, engine: int, lane: int
-    ) -> None:
+    def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
         self._words = words
-        self._engine = engine
-        self._lane = lane
         self._row = layout_of(abi.weight_record(config.tiles, config.kernel_bits))
         super().__init__(
             {
@@ -70,12 +64,7 @@ class WeightMemory(wiring.Component):
         write = storage.write_port()
         mine = Signal()
         m.d.comb += [
-            mine.eq(
-                load.enable
-                & (load.target == abi.Target.WEIGHT)
-                & (load.engine == self._engine)
-                & (load.unit == self._lane)
-            ),
+            mine.eq(load.enable & (load.target == abi.Target.WEIGHT)),
             write.data.eq(load.data),
             write.en.eq(mine),
         ]

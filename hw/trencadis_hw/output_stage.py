@@ -9,7 +9,7 @@ from trencadis_hw.array import beat_layout
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.emit import Emitter, piece_shape, routed_write_layout
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadSignature, add_load_port, narrow_load
 from trencadis_hw.pool import Pool, pooled_layout
 from trencadis_hw.reorder import Reorder, row_layout
 from trencadis_hw.requantise import Requantiser
@@ -31,8 +31,8 @@ class OutputStage(wiring.Component):
         The engine.
     words : int
         Words in lockstep.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -52,11 +52,10 @@ class OutputStage(wiring.Component):
         Image rows.
     """
 
-    def __init__(self, config: EngineConfig, *, words: int, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
         self._words = words
         self._load_bits = load_bits
-        self._engine = engine
         members = {
             "valid": In(1),
             "beats": In(data.ArrayLayout(beat_layout(config), words)),
@@ -74,7 +73,7 @@ class OutputStage(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config, words, load = self._config, self._words, self.load
-        place = {"load_bits": self._load_bits, "engine": self._engine}
+        load_bits = self._load_bits
 
         m.submodules.queue = queue = Queue(pooled_layout(config, words), config.queue_beats)
         for word in range(words):
@@ -94,13 +93,13 @@ class OutputStage(wiring.Component):
             m.d.sync += self.overflow.eq(1)
         m.d.comb += self.queue_taken.eq(queue.o.valid & queue.o.ready)
 
-        m.submodules.serialiser = serialiser = Serialiser(config, words=words, **place)
+        m.submodules.serialiser = serialiser = Serialiser(config, words=words, load_bits=load_bits)
         connect_streams(m, source=queue.o, sink=serialiser.beats)
         connect_streams(m, source=serialiser.raw, sink=wiring.flipped(self.raw))
         keys, key_latency = self._requantise(m, serialiser)
 
         m.submodules.reorder = reorder = Reorder(
-            config, words=words, key_latency=key_latency, **place
+            config, words=words, key_latency=key_latency, load_bits=load_bits
         )
         m.d.comb += [
             reorder.valid.eq(serialiser.group_valid),
@@ -138,7 +137,7 @@ class OutputStage(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, load, abi.Target.SERIALISE, engine=self._engine)
+        add_load_port(m, layers, load, abi.Target.SERIALISE)
         bounds = layers.read_port(domain="comb")
         m.d.comb += bounds.addr.eq(
             delay(m, serialiser.group.layer, Requantiser.bounds_latency, name="layer")
@@ -158,7 +157,8 @@ class OutputStage(wiring.Component):
                 attrs={"ram_style": "block"},
             )
             m.submodules[f"parameters_{i}"] = parameters
-            add_load_port(m, parameters, load, abi.Target.REQUANTISE, engine=self._engine, unit=i)
+            mine = narrow_load(m, load, load.unit == i, name=f"load_{i}")
+            add_load_port(m, parameters, mine, abi.Target.REQUANTISE)
             read = parameters.read_port()
             m.d.comb += read.addr.eq(serialiser.group.row)
             for word in range(words):
@@ -186,7 +186,7 @@ class OutputStage(wiring.Component):
             attrs={"ram_style": "block"},
         )
         m.submodules[f"table_{name}"] = table
-        add_load_port(m, table, self.load, abi.Target.TABLE, engine=self._engine)
+        add_load_port(m, table, self.load, abi.Target.TABLE)
         read = table.read_port()
         # `layer` belongs to the cycle before the key.
         aligned = delay(m, Cat(layer.table, layer.use_table), 1, name=f"table_layer_{name}")
@@ -196,11 +196,11 @@ class OutputStage(wiring.Component):
 
     def _select_and_emit(self, m: Module, word: int, rows: stream.Interface) -> None:
         config, load = self._config, self.load
-        place = {"load_bits": self._load_bits, "engine": self._engine}
-        split = RowSplit(config, **place)
-        short = StreamSelector(config, **place)
+        load_bits = self._load_bits
+        split = RowSplit(config, load_bits=load_bits)
+        short = StreamSelector(config, load_bits=load_bits)
         merge = RowMerge(config)
-        emitter = Emitter(config, **place)
+        emitter = Emitter(config, load_bits=load_bits)
         m.submodules[f"split_{word}"] = split
         m.submodules[f"select_{word}"] = short
         m.submodules[f"merge_{word}"] = merge
@@ -220,7 +220,7 @@ class OutputStage(wiring.Component):
         )
         connect_streams(m, source=emitter.host, sink=wiring.flipped(getattr(self, f"host_{word}")))
         if config.whole_rows:
-            whole, whole_emitter = WholeSelector(config, **place), Emitter(config, **place)
+            whole, whole_emitter = WholeSelector(config, load_bits=load_bits), Emitter(config, load_bits=load_bits)
             m.submodules[f"whole_select_{word}"] = whole
             m.submodules[f"whole_emit_{word}"] = whole_emitter
             components += [whole, whole_emitter]

@@ -48,8 +48,8 @@ class Reorder(wiring.Component):
         The engine.
     words : int
         Words in lockstep.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -70,14 +70,13 @@ class Reorder(wiring.Component):
     rows: stream.Interface
 
     def __init__(
-        self, config: EngineConfig, *, words: int, key_latency: int, load_bits: int, engine: int
+        self, config: EngineConfig, *, words: int, key_latency: int, load_bits: int
     ) -> None:
         if key_latency < 2:
             raise ValueError(f"key_latency must be at least 2 cycles, not {key_latency}")
         self._config = config
         self._words = words
         self._key_latency = key_latency
-        self._engine = engine
         self._keys = data.ArrayLayout(abi.KEY_BITS, config.requantisers)
         super().__init__(
             {
@@ -105,21 +104,21 @@ class Reorder(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, load, abi.Target.SERIALISE, engine=self._engine)
+        add_load_port(m, layers, load, abi.Target.SERIALISE)
         m.submodules.scatter = scatter_table = memory.Memory(
             shape=layout_of(abi.scatter_record(banks)),
             depth=config.requantise_rows,
             init=[],
             attrs={"ram_style": "block"},
         )
-        add_load_port(m, scatter_table, load, abi.Target.SCATTER, engine=self._engine)
+        add_load_port(m, scatter_table, load, abi.Target.SCATTER)
         m.submodules.gather = gather_table = memory.Memory(
             shape=layout_of(abi.gather_record(banks)),
             depth=config.requantise_rows,
             init=[],
             attrs={"ram_style": "block"},
         )
-        add_load_port(m, gather_table, load, abi.Target.GATHER, engine=self._engine)
+        add_load_port(m, gather_table, load, abi.Target.GATHER)
 
         # Write side: look up, wait for the keys, scatter.
         look_up = scatter_table.read_port()

@@ -24,8 +24,8 @@ class RowSplit(wiring.Component):
     ----------
     config : EngineConfig
         The engine.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -45,9 +45,8 @@ class RowSplit(wiring.Component):
     whole: stream.Interface
     order: stream.Interface
 
-    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config
-        self._engine = engine
         rows = stream.Signature(row_layout(config))
         super().__init__(
             {
@@ -68,7 +67,7 @@ class RowSplit(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, self.load, abi.Target.SELECT, engine=self._engine)
+        add_load_port(m, layers, self.load, abi.Target.SELECT)
         layer = layers.read_port(domain="comb")
         m.d.comb += layer.addr.eq(self.i.payload.layer)
         for path in (self.all, self.short, self.whole):

@@ -67,8 +67,8 @@ class StreamSelector(wiring.Component):
     ----------
     config : EngineConfig
         The engine.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -84,9 +84,8 @@ class StreamSelector(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config
-        self._engine = engine
         super().__init__(
             {
                 "i": In(stream.Signature(row_layout(config))),
@@ -104,7 +103,7 @@ class StreamSelector(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, self.load, abi.Target.SELECT, engine=self._engine)
+        add_load_port(m, layers, self.load, abi.Target.SELECT)
         stages = [_Stage(config, number) for number in range(DIGITS)]
         for number, stage in enumerate(stages):
             m.submodules[f"stage_{number}"] = stage

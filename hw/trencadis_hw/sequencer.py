@@ -32,8 +32,8 @@ class Sequencer(wiring.Component):
     ----------
     config : EngineConfig
         The engine.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -59,9 +59,8 @@ class Sequencer(wiring.Component):
         Image rows.
     """
 
-    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config
-        self._engine = engine
         super().__init__(
             {
                 "start": In(1),
@@ -86,7 +85,7 @@ class Sequencer(wiring.Component):
         config, load = self._config, self.load
 
         program = Signal(layout_of(abi.PROGRAM), reset_less=True)
-        with m.If(load.enable & (load.target == abi.Target.PROGRAM) & (load.engine == self._engine)):
+        with m.If(load.enable & (load.target == abi.Target.PROGRAM)):
             m.d.sync += program.eq(load.data)
         m.submodules.layers = layers = memory.Memory(
             shape=layout_of(abi.SEQUENCE),
@@ -94,7 +93,7 @@ class Sequencer(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, load, abi.Target.SEQUENCE, engine=self._engine)
+        add_load_port(m, layers, load, abi.Target.SEQUENCE)
         number = Signal(range(config.layers))
         read = layers.read_port(domain="comb")
         m.d.comb += read.addr.eq(number)

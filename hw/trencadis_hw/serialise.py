@@ -42,8 +42,8 @@ class Serialiser(wiring.Component):
         The engine.
     words : int
         Words in lockstep.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -64,10 +64,9 @@ class Serialiser(wiring.Component):
     beats: stream.Interface
     raw: stream.Interface
 
-    def __init__(self, config: EngineConfig, *, words: int, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
         self._words = words
-        self._engine = engine
         super().__init__(
             {
                 "beats": In(stream.Signature(pooled_layout(config, words))),
@@ -89,7 +88,7 @@ class Serialiser(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, self.load, abi.Target.SERIALISE, engine=self._engine)
+        add_load_port(m, layers, self.load, abi.Target.SERIALISE)
         layer = layers.read_port(domain="comb")
         beat = self.beats.payload
         m.d.comb += layer.addr.eq(beat.layer)

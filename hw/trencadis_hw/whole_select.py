@@ -32,8 +32,8 @@ class WholeSelector(wiring.Component):
     ----------
     config : EngineConfig
         The engine.
-    load_bits, engine : int
-        Width of the load bus, and the engine's number on it.
+    load_bits : int
+        Width of the load bus.
 
     Members
     -------
@@ -49,9 +49,8 @@ class WholeSelector(wiring.Component):
     i: stream.Interface
     o: stream.Interface
 
-    def __init__(self, config: EngineConfig, *, load_bits: int, engine: int) -> None:
+    def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config
-        self._engine = engine
         super().__init__(
             {
                 "i": In(stream.Signature(row_layout(config))),
@@ -69,7 +68,7 @@ class WholeSelector(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, self.load, abi.Target.SELECT, engine=self._engine)
+        add_load_port(m, layers, self.load, abi.Target.SELECT)
         layer = layers.read_port(domain="comb")
 
         m.submodules.rows = rows = memory.Memory(

@@ -1,0 +1,181 @@
+"""The way from a model file to an overlay, step by step."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_boards import Board
+from trencadis_compiler.assemble import assemble, output_format
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.frontend import load_graph
+from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.lower import lower
+from trencadis_compiler.passes.k_winners import find_k_winners
+from trencadis_compiler.place import Placement, place
+from trencadis_compiler.reference import evaluate, layer_output
+from trencadis_compiler.report import make_report
+from trencadis_compiler.schedule import Schedule, schedule
+from trencadis_hw.config import KernelConfig
+from trencadis_hw.container import InputFormat, OutputFormat, Overlay
+
+__all__ = ["Compiled", "compile_model", "import_model"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled network, and what it was compiled from."""
+
+    overlay: Overlay
+    network: Network
+    placement: Placement
+    schedule: Schedule
+
+
+def import_model(path: Path) -> Network:
+    """The network of an ONNX file.
+
+    Raises
+    ------
+    CompileError
+        If the file is not a model that the overlay can run.
+    """
+    try:
+        return lower(find_k_winners(load_graph(path)))
+    except CompileError as error:
+        text = str(error)
+        raise CompileError(text if text.startswith(f"{path}:") else f"{path}: {text}") from error
+
+
+def compile_model(
+    path: Path,
+    board: Board,
+    *,
+    profile: Array | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Compiled:
+    """Compile an ONNX model for a board.
+
+    Parameters
+    ----------
+    path : Path
+        The model.
+    board : Board
+        What to compile for.
+    profile : array, optional
+        Inputs, shape (words, ...), on which the density of ReLU-sparse activations is measured.
+    progress : callable
+        Told about each step.
+
+    Raises
+    ------
+    CompileError
+        If the model cannot be run on the board's kernel.
+    """
+    progress("reading the model")
+    network = import_model(path)
+    kernel = KernelConfig.from_dict(dict(board.kernel))
+    density: Mapping[str, float] = {}
+    if profile is not None:
+        progress("measuring activations")
+        density = _densities(network, profile)
+    with _named(path):
+        progress("packing kernels into tiles")
+        placement = place(network, kernel.core, density)
+        progress("scheduling")
+        plan = schedule(placement)
+        progress("assembling the image")
+        image = assemble(placement, plan, kernel)
+    overlay = Overlay(
+        name=network.name,
+        kernel=kernel,
+        image=image,
+        input=_input_format(network),
+        output=_output_format(network, placement),
+        report=make_report(placement, plan, kernel, board, len(image), profiled=profile is not None),
+    )
+    return Compiled(overlay, network, placement, plan)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Put the file's name before an error."""
+    try:
+        yield
+    except CompileError as error:
+        raise CompileError(f"{path}: {error}") from error
+
+
+def _densities(network: Network, inputs: Array) -> dict[str, float]:
+    """The part of each layer's activations that is not zero, over all inputs."""
+    keys = np.asarray(inputs, np.int64)
+    densities = {}
+    for layer in network.layers[:-1]:
+        keys = layer_output(layer, keys)
+        assert layer.output is not None
+        densities[layer.name] = float(np.mean(keys != layer.output.zero_key))
+    return densities
+
+
+def _input_format(network: Network) -> InputFormat:
+    first = network.layers[0]
+    channels, rows, columns = first.in_shape
+    return InputFormat(
+        name=network.input.name,
+        dtype=network.input.dtype,
+        shape=network.input.shape,
+        axes=network.input_axes,
+        channels=channels,
+        rows=rows,
+        columns=columns,
+        scale=float(first.input.scale),
+        zero_key=first.input.zero_key,
+        key_offset=first.input.key_offset,
+    )
+
+
+def _output_format(network: Network, placement: Placement) -> OutputFormat:
+    layout = output_format(placement)
+    last = network.layers[-1]
+    scales, offsets = _output_scales(last)
+    quantisation = last.output
+    return OutputFormat(
+        name=network.output.name,
+        dtype=network.output.dtype,
+        shape=network.output.shape,
+        axes=network.output_axes,
+        channels=layout.channels,
+        rows=layout.rows,
+        columns=layout.columns,
+        piece_bytes=layout.piece_bytes,
+        pieces=layout.pieces,
+        places=layout.places,
+        order=layout.order,
+        raw=layout.raw,
+        integer=network.output_integer,
+        scales=scales,
+        offsets=offsets,
+        zero_key=quantisation.zero_key if quantisation else 0,
+        key_offset=quantisation.key_offset if quantisation else 0,
+    )
+
+
+def _output_scales(last: Layer) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if last.output is not None:
+        return (float(last.output.scale),), ()
+    scale = float(last.input.scale)
+    return (
+        tuple(scale * float(weight_scale) for weight_scale in last.weight_scale),
+        tuple(float(bias) for bias in last.bias),
+    )
+
+
+def reference_outputs(network: Network, keys: Array) -> Array:
+    """What exact arithmetic gives for input keys; see `reference.evaluate`."""
+    return evaluate(network, keys)

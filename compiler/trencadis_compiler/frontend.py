@@ -1,0 +1,153 @@
+"""Reading ONNX files: the only door to onnx_ir."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir
+
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.graph import Graph, Node
+from trencadis_compiler.ir import TensorInfo
+
+__all__ = ["LARGEST_FILE", "load_graph"]
+
+LARGEST_FILE = 512 << 20
+"""Bytes. A network that fits an FPGA's memories is far smaller."""
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def load_graph(path: Path) -> Graph:
+    """The main graph of an ONNX file.
+
+    Raises
+    ------
+    CompileError
+        If the file cannot be read, is not an ONNX model, or has features that no pass knows.
+    """
+    try:
+        size = path.stat().st_size
+    except OSError as error:
+        raise CompileError(f"{path}: cannot be read: {error.strerror}") from error
+    if size > LARGEST_FILE:
+        raise CompileError(
+            f"{path}: {size} bytes, more than the {LARGEST_FILE} that are read; "
+            "networks of that size do not fit the overlay"
+        )
+    try:
+        model = onnx_ir.load(path)
+    except CompileError:
+        raise
+    except Exception as error:
+        # protobuf and onnx_ir raise whatever they come across in a damaged file.
+        raise CompileError(
+            f"{path}: not an ONNX model ({_one_line(error)}); export it again"
+        ) from error
+    try:
+        return _convert(model, path)
+    except CompileError:
+        raise
+    except Exception as error:
+        raise CompileError(
+            f"{path}: the ONNX graph is inconsistent ({_one_line(error)}); export it again"
+        ) from error
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 120 else text[:117] + "..."
+
+
+def _convert(model: onnx_ir.Model, path: Path) -> Graph:
+    graph = model.graph
+    if not list(graph) or not graph.outputs:
+        raise CompileError(f"{path}: not an ONNX model (it has no nodes or no outputs)")
+    constants: dict[str, np.ndarray[Any, Any]] = {}
+    for name, value in graph.initializers.items():
+        if value.const_value is None:
+            raise CompileError(f"{path}: initializer {name!r} has no data; export the model again")
+        constants[name] = _array(value.const_value, name, path)
+    nodes = []
+    for number, node in enumerate(graph):
+        name = node.name or f"{node.op_type}_{number}"
+        attributes = dict(_attributes(node, name, path))
+        if node.op_type == "Constant" and node.domain in STANDARD_DOMAINS:
+            constants[node.outputs[0].name or ""] = _constant(attributes, name, path)
+            continue
+        op_type = node.op_type
+        if node.domain not in STANDARD_DOMAINS:
+            op_type = f"{node.domain}.{node.op_type}"
+        nodes.append(
+            Node(
+                op_type=op_type,
+                name=name,
+                inputs=tuple("" if value is None else value.name or "" for value in node.inputs),
+                outputs=tuple(value.name or "" for value in node.outputs),
+                attributes=attributes,
+            )
+        )
+    inputs = [_info(value, path) for value in graph.inputs if value.name not in constants]
+    return Graph(
+        name=graph.name or path.stem,
+        inputs=tuple(inputs),
+        outputs=tuple(_info(value, path) for value in graph.outputs),
+        nodes=tuple(nodes),
+        constants=constants,
+    )
+
+
+def _info(value: onnx_ir.Value, path: Path) -> TensorInfo:
+    if value.shape is None or value.dtype is None:
+        raise CompileError(
+            f"{path}: {value.name!r} has no declared shape or type; run onnx.shape_inference on it"
+        )
+    shape = tuple(size if isinstance(size, int) else None for size in value.shape)
+    try:
+        dtype = value.dtype.numpy().name
+    except TypeError as error:
+        raise CompileError(f"{path}: {value.name!r} has type {value.dtype}, not a tensor") from error
+    return TensorInfo(value.name or "", shape, dtype)
+
+
+def _array(tensor: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
+    """A tensor's data; external data is taken only from beside the model."""
+    if isinstance(tensor, onnx_ir.ExternalTensor):
+        location = (path.parent / str(tensor.location)).resolve()
+        if not location.is_relative_to(path.parent.resolve()):
+            raise CompileError(
+                f"{path}: data of {name!r} lies outside the model's folder ({tensor.location}); "
+                "move it beside the model"
+            )
+    elements = math.prod(int(size) for size in tensor.shape)
+    if elements * 8 > 4 * LARGEST_FILE:
+        raise CompileError(f"{path}: {name!r} has {elements} elements, too many for the overlay")
+    return np.asarray(tensor.numpy())
+
+
+def _attributes(node: onnx_ir.Node, name: str, path: Path) -> Iterator[tuple[str, Any]]:
+    for key, attribute in node.attributes.items():
+        value = attribute.value
+        if attribute.type == onnx_ir.AttributeType.TENSOR:
+            value = _array(value, f"{name}.{key}", path)
+        elif attribute.type in (onnx_ir.AttributeType.GRAPH, onnx_ir.AttributeType.GRAPHS):
+            raise CompileError(
+                f"{path}: {node.op_type} {name!r} has control flow, which the overlay cannot run; "
+                "export the model with fixed shapes"
+            )
+        yield key, value
+
+
+def _constant(attributes: dict[str, Any], name: str, path: Path) -> np.ndarray[Any, Any]:
+    for key, dtype in (
+        ("value", None),
+        ("value_float", np.float32),
+        ("value_floats", np.float32),
+        ("value_int", np.int64),
+        ("value_ints", np.int64),
+    ):
+        if key in attributes:
+            return np.asarray(attributes[key], dtype=dtype)
+    raise CompileError(f"{path}: Constant {name!r} is not a number or a tensor of numbers")

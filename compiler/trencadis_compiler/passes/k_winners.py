@@ -1,0 +1,193 @@
+"""Finds k-WTA in the ways exporters write it, and puts one operator in its place.
+
+Matched, with quantise-dequantise pairs that change nothing anywhere between the nodes:
+
+- `Where(x >= last of TopK(x), x, 0)`, also as a product with the mask: all that are at least the
+  k-th largest (`exact` = 0);
+- `ScatterElements(0, indices of TopK(x), values)`, the values from TopK or gathered: exactly k;
+- `Where(mask, x, 0)`, or a product with the mask, where the mask is ones scattered to the indices
+  of TopK(x): exactly k.
+
+Not matched, so that it is reported as unsupported: a ranking by anything but x itself (boosting),
+the smallest instead of the largest, more than one axis.
+"""
+
+import numpy as np
+
+from trencadis_compiler.graph import K_WINNERS, Graph, Node
+
+__all__ = ["find_k_winners"]
+
+
+def find_k_winners(graph: Graph) -> Graph:
+    """The graph with `KWinners` operators; the same graph if there are none."""
+    replaced: dict[str, Node] = {}
+    for node in graph.nodes:
+        for pattern in (_Pattern.where, _Pattern.product, _Pattern.scatter):
+            match = pattern(_Pattern(graph), node)
+            if match:
+                replaced[node.outputs[0]] = match
+    if not replaced:
+        return graph
+    return graph.with_nodes(
+        replaced.get(node.outputs[0], node) if node.outputs else node for node in graph.nodes
+    )
+
+
+class _Pattern:
+    """One attempt to match; remembers the quantisations on the way, which must all be equal."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self._crossed: set[tuple[bytes, bytes]] = set()
+
+    def where(self, node: Node) -> Node | None:
+        """`Where(mask, data, 0)`."""
+        if node.op_type != "Where" or not self._filled(node.inputs[2], 0):
+            return None
+        return self._masked(node, mask=node.inputs[0], data=node.inputs[1])
+
+    def product(self, node: Node) -> Node | None:
+        """`Mul(data, mask)`, either way round."""
+        if node.op_type != "Mul":
+            return None
+        first, second = node.inputs
+        return self._masked(node, mask=second, data=first) or _Pattern(self._graph)._masked(
+            node, mask=first, data=second
+        )
+
+    def scatter(self, node: Node) -> Node | None:
+        """`ScatterElements(0, indices, winners' values)`."""
+        if node.op_type != "ScatterElements" or not self._filled(node.inputs[0], 0):
+            return None
+        top_k = self._output_of_top_k(node.inputs[1], 1)
+        if top_k is None or _axis(node, 0) != _axis(top_k, -1):
+            return None
+        data, updates = top_k.inputs[0], node.inputs[2]
+        gather = self._producer(updates)
+        gathered = (
+            gather is not None
+            and gather.op_type == "GatherElements"
+            and _axis(gather, 0) == _axis(top_k, -1)
+            and self._source(gather.inputs[0]) == self._source(data)
+            and self._output_of_top_k(gather.inputs[1], 1) is top_k
+        )
+        if gathered or self._output_of_top_k(updates, 0) is top_k:
+            return self._found(node, top_k, data, exact=True)
+        return None
+
+    def _masked(self, node: Node, *, mask: str, data: str) -> Node | None:
+        maker = self._producer(mask)
+        if maker is None:
+            return None
+        if maker.op_type in ("GreaterOrEqual", "LessOrEqual"):
+            large, small = maker.inputs if maker.op_type == "GreaterOrEqual" else maker.inputs[::-1]
+            top_k = self._last_of_top_k(small)
+            if top_k and self._same(large, data, top_k.inputs[0]):
+                return self._found(node, top_k, data, exact=False)
+        if maker.op_type == "ScatterElements" and self._filled(maker.inputs[0], 0):
+            top_k = self._output_of_top_k(maker.inputs[1], 1)
+            if (
+                top_k
+                and self._filled(maker.inputs[2], 1)
+                and self._same(data, top_k.inputs[0])
+                and _axis(maker, 0) == _axis(top_k, -1)
+            ):
+                return self._found(node, top_k, data, exact=True)
+        return None
+
+    def _found(self, node: Node, top_k: Node, data: str, *, exact: bool) -> Node | None:
+        k = self._graph.constant(top_k.inputs[1])
+        if k is None or k.size != 1 or len(self._crossed) > 1:
+            return None
+        return Node(
+            op_type=K_WINNERS,
+            name=node.name,
+            inputs=(data,),
+            outputs=node.outputs[:1],
+            attributes={"axis": _axis(top_k, -1), "k": int(k.item()), "exact": int(exact)},
+        )
+
+    def _source(self, value: str) -> str:
+        """The value behind identities, casts and quantise-dequantise pairs."""
+        while True:
+            node = self._graph.producer(value)
+            if node is None:
+                return value
+            if node.op_type in ("Identity", "Cast"):
+                value = node.inputs[0]
+                continue
+            quantise = self._graph.producer(node.inputs[0]) if node.inputs else None
+            if (
+                node.op_type != "DequantizeLinear"
+                or quantise is None
+                or quantise.op_type != "QuantizeLinear"
+            ):
+                return value
+            for pair in (quantise, node):
+                numbers = [self._graph.constant(name) for name in pair.inputs[1:]]
+                if any(number is None for number in numbers):
+                    return value
+                scale, *zero = (np.asarray(number).tobytes() for number in numbers)
+                self._crossed.add((scale, zero[0] if zero else b"\0"))
+            value = quantise.inputs[0]
+
+    def _producer(self, value: str) -> Node | None:
+        return self._graph.producer(self._source(value))
+
+    def _same(self, *values: str) -> bool:
+        return len({self._source(value) for value in values}) == 1
+
+    def _output_of_top_k(self, value: str, output: int) -> Node | None:
+        """The TopK of which a value is the given output, if it takes the largest."""
+        source = self._source(value)
+        node = self._graph.producer(source)
+        if node is None or node.op_type != "TopK" or len(node.outputs) != 2:
+            return None
+        return node if node.outputs[output] == source and node.attributes.get("largest", 1) else None
+
+    def _last_of_top_k(self, value: str) -> Node | None:
+        """The TopK of which a value is the last, that is the smallest, of the largest."""
+        node = self._producer(value)
+        top_k = self._output_of_top_k(node.inputs[0], 0) if node and node.inputs else None
+        k = self._graph.constant(top_k.inputs[1]) if top_k else None
+        if node is None or top_k is None or k is None or not top_k.attributes.get("sorted", 1):
+            return None
+        axis, last = _axis(top_k, -1), (-1, int(k.item()) - 1)
+        if node.op_type == "Gather":
+            index = self._graph.constant(node.inputs[1])
+            if index is not None and index.size == 1 and int(index.item()) in last:
+                return top_k if _axis(node, 0) == axis else None
+        if node.op_type == "Slice":
+            parts = [self._graph.constant(name) for name in node.inputs[1:] if name]
+            if len(parts) < 3 or any(part is None or part.size != 1 for part in parts):
+                return None
+            start, end, on, *step = (int(part.item()) for part in parts if part is not None)
+            if start in last and end >= int(k.item()) and on == axis and step in ([], [1]):
+                return top_k
+        return None
+
+    def _filled(self, value: str, number: float) -> bool:
+        """Whether a value is a tensor full of one number, as far as can be seen."""
+        constant = self._graph.constant(value)
+        if constant is not None:
+            return bool(np.all(constant == number))
+        node = self._graph.producer(value)
+        if node is None:
+            return False
+        if node.op_type == "ConstantOfShape":
+            fill = node.attributes.get("value", np.zeros(1, np.float32))
+            return bool(np.all(np.asarray(fill) == number))
+        if node.op_type in ("Expand", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast"):
+            return self._filled(node.inputs[0], number)
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") and number == 0:
+            below = self._graph.constant(node.inputs[0])
+            zero = self._graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+            if node.op_type == "DequantizeLinear" and below is not None:
+                return bool(np.all(below == (0 if zero is None else zero)))
+            return self._filled(node.inputs[0], number)
+        return False
+
+
+def _axis(node: Node, default: int) -> int:
+    return int(node.attributes.get("axis", default))

@@ -1,0 +1,141 @@
+"""What the compiler has to say about a network: tables for people, JSON for programs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trencadis_boards import Board
+from trencadis_compiler.place import PlacedLayer, Placement
+from trencadis_compiler.schedule import Schedule
+from trencadis_hw.config import KernelConfig
+
+__all__ = ["make_report", "render_report"]
+
+
+def make_report(
+    placement: Placement,
+    plan: Schedule,
+    kernel: KernelConfig,
+    board: Board,
+    image_bytes: int,
+    *,
+    profiled: bool,
+) -> dict[str, Any]:
+    """The report as JSON-ready data. Cycles are for one word of one core."""
+    words = kernel.core.words
+    layers = [_layer(placed) for placed in placement.layers]
+    useful = sum(layer["useful_products"] for layer in layers)
+    dense = sum(layer["dense_products"] for layer in layers)
+    period = plan.period / words
+    return {
+        "board": board.name,
+        "layers": layers,
+        "engines": [
+            {
+                "program": [
+                    {"layer": turn.layer.plan.layer.name, "word_delay": turn.delay}
+                    for turn in engine.turns
+                ],
+                "cycles": engine.period,
+                "waiting_cycles": engine.waiting,
+            }
+            for engine in plan.engines
+        ],
+        "cycles_per_word": period,
+        "cycles_are": _basis(plan, profiled),
+        "nonzero_weights": sum(layer["nonzeros"] for layer in layers),
+        "weights": sum(layer["weights"] for layer in layers),
+        "dense_products": dense,
+        "useful_products": useful,
+        "multiplier_use": useful / (period * kernel.core.multipliers / words),
+        "multipliers_per_core": kernel.core.multipliers,
+        "image_bytes": image_bytes,
+        "clock_mhz": board.clock_mhz,
+    }
+
+
+def _basis(plan: Schedule, profiled: bool) -> str:
+    if plan.static:
+        return "static: the same for every word"
+    if profiled:
+        return "expected: they depend on the data, and were estimated from the profile given"
+    return "expected: they depend on the data, and were estimated without a profile"
+
+
+def _layer(placed: PlacedLayer) -> dict[str, Any]:
+    plan = placed.plan
+    layer = plan.layer
+    return {
+        "name": layer.name,
+        "engine": placed.engine,
+        "input_shape": list(layer.in_shape),
+        "output_shape": list(layer.out_shape),
+        "kernel_shape": list(layer.weights.shape),
+        "weights": int(layer.weights.size),
+        "nonzeros": layer.nonzeros,
+        "input_entries": plan.feed.expected,
+        "input_channels": plan.feed.channels,
+        "kernels_per_tile": plan.packing.kernels_per_tile,
+        "tiles": len(plan.packing.tiles),
+        "rows_per_input": plan.packing.depth,
+        "packing_efficiency": plan.packing_efficiency,
+        "passes": plan.passes,
+        "reading": plan.reading.value,
+        "groups_combined": plan.combine,
+        "steps": plan.steps,
+        "cycles_per_step": plan.interval,
+        "cycles": plan.cycles,
+        "static": plan.static,
+        "dense_products": layer.dense_products,
+        "useful_products": plan.products,
+        "multiplier_use": plan.products / (plan.cycles * plan.config.multipliers),
+        "weight_rows": plan.weight_rows,
+    }
+
+
+def render_report(report: Mapping[str, Any], path: str, output: str) -> RenderableType:
+    """The report as a table with a summary."""
+    table = Table(title=f"{path} on {report['board']}", title_justify="left")
+    for heading, justify in (
+        ("layer", "left"),
+        ("input", "right"),
+        ("output", "right"),
+        ("non-zeros", "right"),
+        ("inputs", "right"),
+        ("S", "right"),
+        ("tiles", "right"),
+        ("packing", "right"),
+        ("cycles", "right"),
+        ("use", "right"),
+    ):
+        table.add_column(heading, justify=justify)  # type: ignore[arg-type]
+    for layer in report["layers"]:
+        tiles = str(layer["tiles"])
+        if layer["rows_per_input"] > 1:
+            tiles += f" x{layer['rows_per_input']}"
+        table.add_row(
+            layer["name"],
+            "x".join(map(str, layer["input_shape"])),
+            "x".join(map(str, layer["output_shape"])),
+            f"{layer['nonzeros']:,} of {layer['weights']:,}",
+            f"{layer['input_entries']:.4g} of {layer['input_channels']}",
+            str(layer["kernels_per_tile"]),
+            tiles,
+            f"{layer['packing_efficiency']:.0%}",
+            f"{layer['cycles']:,.0f}" + ("" if layer["static"] else " ~"),
+            f"{layer['multiplier_use']:.0%}",
+        )
+    dense, useful = report["dense_products"], report["useful_products"]
+    words = report["clock_mhz"] * 1e6 / report["cycles_per_word"]
+    summary = Text(
+        f"{report['nonzero_weights']:,} of {report['weights']:,} weights are not zero; "
+        f"{useful:,.0f} of {dense:,} multiplications are useful ({dense / useful:.1f} times fewer).\n"
+        f"{report['cycles_per_word']:,.0f} cycles a word ({report['cycles_are']}), "
+        f"{report['multiplier_use']:.0%} of {report['multipliers_per_core']} multipliers in use: "
+        f"{words:,.0f} words/s a core at {report['clock_mhz']:g} MHz (modelled).\n"
+        f"{output}: {report['image_bytes']:,} bytes of image."
+    )
+    return Group(table, summary)

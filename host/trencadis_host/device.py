@@ -1,0 +1,191 @@
+"""What runs words: the protocol behind which emulator, simulator and cards are alike."""
+
+import importlib.metadata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_hw import abi
+from trencadis_hw.container import Overlay
+
+__all__ = [
+    "Device",
+    "DeviceError",
+    "DeviceOptions",
+    "Statistics",
+    "UnknownDeviceError",
+    "device_names",
+    "open_device",
+    "raise_for_status",
+]
+
+ENTRY_POINTS = "trencadis.devices"
+
+Words = npt.NDArray[np.uint8]
+
+
+class DeviceError(RuntimeError):
+    """A device failed. One line: device, what happened, what to do."""
+
+
+class UnknownDeviceError(ValueError):
+    """There is no such device. One line, with the names there are."""
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """What a run took.
+
+    Attributes
+    ----------
+    words : int
+        Words computed.
+    cycles : int or None
+        Cycles from start to the last output written; None if the device does not count.
+    load_cycles : int or None
+        Of these, cycles spent on loading the image.
+    steady_cycles : float or None
+        Cycles from word to word, between the first and the last one out.
+    busy_cycles : int or None
+        Cycles in which the first engine of the first core issued work.
+    """
+
+    words: int
+    cycles: int | None = None
+    load_cycles: int | None = None
+    steady_cycles: float | None = None
+    busy_cycles: int | None = None
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, int]) -> Self:
+        """From an `abi.STATISTICS` record."""
+        words = record["words"]
+        steady = None
+        if words > 1:
+            steady = (record["last_done"] - record["first_done"]) / (words - 1)
+        return cls(words, record["cycles"], record["load_cycles"], steady, record["busy"])
+
+
+@dataclass(frozen=True)
+class DeviceOptions:
+    """What a device may be told; each takes what concerns it.
+
+    Attributes
+    ----------
+    build_dir : Path
+        Where simulators are kept.
+    timeout_s : float
+        Seconds without a result after which a run has failed.
+    progress : callable
+        Told, in a few words, about each step that takes time.
+    """
+
+    build_dir: Path = Path("build/sim")
+    timeout_s: float = 600.0
+    progress: Callable[[str], None] = lambda text: None
+
+
+class Device(Protocol):
+    """Runs words of a network.
+
+    A device is opened with the network's overlay. `run` may be called any number of times; after
+    an error the next run starts afresh.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the device calls itself."""
+        ...
+
+    def run(self, words: Words) -> tuple[Words, Statistics]:
+        """Compute words.
+
+        Parameters
+        ----------
+        words : uint8 array, shape (count, overlay.input_bytes)
+            Packed input words, at least one.
+
+        Returns
+        -------
+        tuple
+            Packed output words, shape (count, overlay.output_bytes), and what the run took.
+
+        Raises
+        ------
+        DeviceError
+            If the device fails.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of everything; the device cannot be used afterwards."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+def device_names() -> list[str]:
+    """Names of the installed kinds of devices."""
+    return sorted(point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS))
+
+
+def open_device(name: str, overlay: Overlay, options: DeviceOptions) -> Device:
+    """Open a device by name: a kind, and what it is to be told behind a colon.
+
+    Kinds are entry points of the group `trencadis.devices`: callables that take what is behind the
+    colon, an overlay and options.
+
+    Raises
+    ------
+    UnknownDeviceError
+        If no such kind is installed.
+    DeviceError
+        If the device cannot be opened.
+    """
+    kind, _, argument = name.partition(":")
+    found = importlib.metadata.entry_points(group=ENTRY_POINTS, name=kind)
+    if not found:
+        known = ", ".join(device_names())
+        raise UnknownDeviceError(f"device {name!r} is not one of {known}")
+    try:
+        opener: Any = next(iter(found)).load()
+    except ImportError as error:
+        raise DeviceError(
+            f"device {name!r} needs the package {error.name!r}, which is not installed; install it "
+            f"with: pip install 'trencadis[{kind}]'"
+        ) from error
+    device: Device = opener(argument, overlay, options)
+    return device
+
+
+def raise_for_status(device: str, status: abi.Status) -> None:
+    """Turn the kernel's status into an error.
+
+    Raises
+    ------
+    DeviceError
+        If any flag is set.
+    """
+    explanations = {
+        abi.Status.READ_ERROR: "reading device memory failed; are all buffers on this device?",
+        abi.Status.WRITE_ERROR: "writing device memory failed; are all buffers on this device?",
+        abi.Status.BAD_IMAGE: "it refused the image, which is for other hardware; compile for this device",
+        abi.Status.OVERFLOW: "a queue in the core overflowed: a fault of the compiler, please report it",
+        abi.Status.ABORTED: "the run was aborted",
+        abi.Status.NO_IMAGE: "no image was loaded before the run",
+    }
+    for flag, explanation in explanations.items():
+        if status & flag:
+            raise DeviceError(f"device {device}: {explanation}")

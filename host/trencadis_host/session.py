@@ -1,0 +1,153 @@
+"""Inference from Python, with the call shape of onnxruntime's `InferenceSession`."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_hw.container import InputFormat, OutputFormat, Overlay
+from trencadis_host.device import DeviceOptions, Statistics, open_device
+from trencadis_host.packing import InputError, pack_inputs, unpack_outputs
+
+__all__ = ["NodeArg", "Session"]
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output, as onnxruntime describes it.
+
+    `shape` has a name where any size is taken; `type` is like `tensor(float)`.
+    """
+
+    name: str
+    shape: tuple[int | str, ...]
+    type: str
+
+    @classmethod
+    def of(cls, form: InputFormat | OutputFormat) -> Self:
+        """From a format of an overlay. The batch is open even where the model fixes it."""
+        names = {"float32": "float", "float64": "double"}
+        shape = tuple("N" if i == 0 or size is None else size for i, size in enumerate(form.shape))
+        return cls(form.name, shape, f"tensor({names.get(form.dtype, form.dtype)})")
+
+
+class Session:
+    """A compiled network on a device.
+
+    Parameters
+    ----------
+    path : path
+        An overlay image, made by `sparse-compile`.
+    device : str
+        `emulator`, `sim` or another installed kind; what is behind a colon is the kind's business.
+    build_dir : path, optional
+        Where simulators are kept that a device needs to build.
+    timeout_s : float
+        Seconds without a result after which a run has failed.
+    progress : callable, optional
+        Told, in a few words, about each step that takes time.
+
+    Raises
+    ------
+    ContainerError
+        If the image cannot be used.
+    UnknownDeviceError, DeviceError
+        If the device is unknown, or cannot be opened.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        device: str = "emulator",
+        *,
+        build_dir: str | os.PathLike[str] | None = None,
+        timeout_s: float = DeviceOptions.timeout_s,
+        progress: Callable[[str], None] | None = None,
+    ) -> None:
+        self._overlay = Overlay.load(Path(path))
+        options = DeviceOptions(
+            build_dir=DeviceOptions.build_dir if build_dir is None else Path(build_dir),
+            timeout_s=timeout_s,
+            progress=progress or DeviceOptions.progress,
+        )
+        self._device = open_device(device, self._overlay, options)
+        self._statistics: Statistics | None = None
+        self._closed = False
+
+    @property
+    def overlay(self) -> Overlay:
+        """The network."""
+        return self._overlay
+
+    @property
+    def statistics(self) -> Statistics | None:
+        """What the last run took; None before the first."""
+        return self._statistics
+
+    def get_inputs(self) -> list[NodeArg]:
+        """The model's inputs: one."""
+        return [NodeArg.of(self._overlay.input)]
+
+    def get_outputs(self) -> list[NodeArg]:
+        """The model's outputs: one."""
+        return [NodeArg.of(self._overlay.output)]
+
+    def run(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, npt.ArrayLike]
+    ) -> list[npt.NDArray[Any]]:
+        """Infer a batch of any size.
+
+        Parameters
+        ----------
+        output_names : sequence of str, or None
+            Outputs to return; None for all.
+        input_feed : mapping of str to array
+            The model's input by name, shape (words, ...).
+
+        Returns
+        -------
+        list of array
+            The outputs, shape (words, ...).
+
+        Raises
+        ------
+        InputError
+            If names, shapes or types are not the model's.
+        DeviceError
+            If the device fails.
+        """
+        if self._closed:
+            raise InputError("the session is closed; open another one")
+        form = self._overlay.input
+        if list(input_feed) != [form.name]:
+            raise InputError(f"inputs must be [{form.name!r}], not {list(input_feed)}")
+        known = self._overlay.output.name
+        for name in output_names or []:
+            if name != known:
+                raise InputError(f"outputs must be among [{known!r}], not {name!r}")
+        words = pack_inputs(self._overlay, np.asarray(input_feed[form.name]))
+        results, self._statistics = self._device.run(words)
+        outputs = unpack_outputs(self._overlay, results)
+        return [outputs] * (1 if output_names is None else len(output_names))
+
+    def close(self) -> None:
+        """Let go of the device."""
+        if not self._closed:
+            self._closed = True
+            self._device.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,361 @@
+"""Overlay images as files: a safetensors container with one tensor and a checked manifest.
+
+The tensor is the device image (`abi.pack_blocks`); the manifest, JSON in the container's metadata,
+tells the host what goes in and what comes out, and for which hardware the image was made. Nothing
+is taken on trust: types, sizes, the image's digest and its blocks are checked on loading.
+"""
+
+import hashlib
+import json
+import math
+import os
+import struct
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import safetensors.numpy
+
+from trencadis_hw import abi
+from trencadis_hw.config import KernelConfig
+
+__all__ = ["ContainerError", "InputFormat", "OutputFormat", "Overlay", "write_atomically"]
+
+FORMAT = "trencadis-overlay"
+LARGEST_FILE = 256 << 20
+"""Bytes; the memories of the largest card hold less."""
+
+_Record = TypeVar("_Record")
+
+
+class ContainerError(ValueError):
+    """A file is not a usable overlay image. One line: file, rule, value, remedy."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputFormat:
+    """How the host turns the model's input into words.
+
+    Attributes
+    ----------
+    name, dtype : str
+        As the model declares them.
+    shape : tuple of int or None
+        As the model declares it; None where it leaves a size open.
+    axes : str
+        The map's axes in the order in which the tensor has them behind the batch.
+    channels, rows, columns : int
+        Of the map.
+    scale : float
+        Real numbers are divided by this (a float32 number).
+    zero_key : int
+        Key of the real number zero.
+    key_offset : int
+        Added to quantised integers to get keys: 0 or 128.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    axes: str
+    channels: int
+    rows: int
+    columns: int
+    scale: float
+    zero_key: int
+    key_offset: int
+
+    @property
+    def values(self) -> int:
+        """Values of a word."""
+        return self.channels * self.rows * self.columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFormat:
+    """How the host turns output words into the model's output.
+
+    Attributes
+    ----------
+    name, dtype, shape, axes : as in `InputFormat`
+    channels, rows, columns : int
+        Of the map.
+    piece_bytes, pieces : int
+        Bytes of a piece, pieces of a word.
+    places : int
+        Keys or sums of a position, padding included.
+    order : tuple of int
+        The place of every channel among them.
+    raw : bool
+        The word holds 32-bit sums, not keys.
+    integer : bool
+        The model's output is the quantised integers themselves.
+    scales, offsets : tuple of float
+        The real number is scale * (key - zero_key) with one scale; for sums it is scale * sum +
+        offset, one of each a channel.
+    zero_key, key_offset : int
+        As in `InputFormat`.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int | None, ...]
+    axes: str
+    channels: int
+    rows: int
+    columns: int
+    piece_bytes: int
+    pieces: int
+    places: int
+    order: tuple[int, ...]
+    raw: bool
+    integer: bool
+    scales: tuple[float, ...]
+    offsets: tuple[float, ...]
+    zero_key: int
+    key_offset: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """A compiled network.
+
+    Attributes
+    ----------
+    name : str
+        Of the model.
+    kernel : KernelConfig
+        The hardware it was compiled for.
+    image : bytes
+        The device image.
+    input, output : InputFormat, OutputFormat
+        What goes in and comes out.
+    report : mapping
+        What the compiler has to say about it; JSON-ready.
+    """
+
+    name: str
+    kernel: KernelConfig
+    image: bytes
+    input: InputFormat
+    output: OutputFormat
+    report: Mapping[str, Any]
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of an input word, padded to whole beats."""
+        return _padded(self.input.values, self.kernel.bus_bytes)
+
+    @property
+    def output_bytes(self) -> int:
+        """Bytes of an output word, padded to whole beats."""
+        return _padded(self.output.pieces * self.output.piece_bytes, self.kernel.bus_bytes)
+
+    def save(self, path: Path) -> None:
+        """Write the container; the file appears complete or not at all."""
+        manifest = {
+            "abi": abi.ABI_VERSION,
+            "name": self.name,
+            "kernel": self.kernel.to_dict(),
+            "configuration": f"{self.kernel.digest:016x}",
+            "sha256": hashlib.sha256(self.image).hexdigest(),
+            "input": asdict(self.input),
+            "output": asdict(self.output),
+            "report": self.report,
+        }
+        data = safetensors.numpy.save(
+            {"image": np.frombuffer(self.image, np.uint8)},
+            {"format": FORMAT, "manifest": json.dumps(manifest, sort_keys=True)},
+        )
+        write_atomically(path, data)
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read and check a container.
+
+        Raises
+        ------
+        ContainerError
+            If the file is missing, damaged, or made by another version.
+        """
+        try:
+            size = path.stat().st_size
+            if size > LARGEST_FILE:
+                raise ContainerError(
+                    f"{path}: {size} bytes, more than the {LARGEST_FILE} of the largest image; "
+                    "is it an overlay image?"
+                )
+            data = path.read_bytes()
+        except OSError as error:
+            raise ContainerError(f"{path}: cannot be read: {error.strerror}") from error
+        try:
+            return cls._parse(data)
+        except (ValueError, RecursionError) as error:
+            raise ContainerError(
+                f"{path}: not a usable overlay image: {error}; compile the model again"
+            ) from error
+
+    @classmethod
+    def _parse(cls, data: bytes) -> Self:
+        metadata = _metadata(data)
+        if metadata.get("format") != FORMAT:
+            raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+        try:
+            tensors = safetensors.numpy.load(data)
+        except Exception as error:  # safetensors raises exceptions of its own and of NumPy
+            raise ValueError(f"the container is damaged ({error})") from error
+        if list(tensors) != ["image"] or tensors["image"].dtype != np.uint8:
+            raise ValueError("it does not hold one tensor 'image' of bytes")
+        image = tensors["image"].tobytes()
+        manifest = _object(json.loads(metadata.get("manifest", "")), "manifest")
+        if manifest.get("abi") != abi.ABI_VERSION:
+            raise ValueError(
+                f"it was made for version {manifest.get('abi')} of the formats, this is {abi.ABI_VERSION}"
+            )
+        if manifest.get("sha256") != hashlib.sha256(image).hexdigest():
+            raise ValueError("the image does not match its digest")
+        kernel = KernelConfig.from_dict(_object(manifest.get("kernel"), "kernel"))
+        if manifest.get("configuration") != f"{kernel.digest:016x}":
+            raise ValueError("its kernel configuration does not match its digest")
+        name = manifest.get("name")
+        if not isinstance(name, str):
+            raise ValueError("it has no name")
+        overlay = cls(
+            name=name,
+            kernel=kernel,
+            image=image,
+            input=_record(InputFormat, manifest.get("input"), "input"),
+            output=_record(OutputFormat, manifest.get("output"), "output"),
+            report=_object(manifest.get("report"), "report"),
+        )
+        overlay._check()
+        return overlay
+
+    def _check(self) -> None:
+        """Whether the parts fit each other."""
+        blocks = list(abi.unpack_blocks(self.image))
+        header = abi.HEADER.pack(version=abi.ABI_VERSION, configuration=self.kernel.digest)
+        if blocks[0].target != abi.Target.HEADER or list(blocks[0].rows) != [header]:
+            raise ValueError("the image was built for another configuration")
+        feeds = [block.rows[0] for block in blocks if block.target == abi.Target.FEED and block.rows]
+        if len(feeds) != 1:
+            raise ValueError("the image does not describe its input")
+        feed = abi.FEED.unpack(feeds[0] & ((1 << abi.FEED.bits) - 1))
+        beats = self.input_bytes // self.kernel.bus_bytes, self.output_bytes // self.kernel.bus_bytes
+        if beats != (feed["beats"] + 1, feed["out_beats"] + 1):
+            raise ValueError("the manifest's word sizes are not those of the image")
+        for what, form in (("input", self.input), ("output", self.output)):
+            if min(form.channels, form.rows, form.columns) < 1:
+                raise ValueError(f"its {what} map has no size")
+            if not set(form.axes) <= set("CHW") or len(set(form.axes)) != len(form.axes):
+                raise ValueError(f"the axes of its {what} are {form.axes!r}")
+            sizes = {"C": form.channels, "H": form.rows, "W": form.columns}
+            if any(size > 1 for axis, size in sizes.items() if axis not in form.axes):
+                raise ValueError(f"the axes of its {what} leave out some that are not 1")
+            known = [size for size in form.shape[1:] if size is not None]
+            if len(known) != len(form.shape) - 1 or math.prod(known) != math.prod(sizes.values()):
+                raise ValueError(f"the shape of its {what} is {list(form.shape)}")
+            if form.dtype not in ("float32", "float16", "float64", "int8", "uint8"):
+                raise ValueError(f"the type of its {what} is {form.dtype!r}")
+            if form.key_offset not in (0, 128) or not 0 <= form.zero_key <= 255:
+                raise ValueError(f"the quantisation of its {what} is not that of bytes")
+        output = self.output
+        per_position = output.places * (4 if output.raw else 1)
+        if output.rows * output.columns * per_position != output.pieces * output.piece_bytes:
+            raise ValueError("the sizes of its output do not fit each other")
+        if len(output.order) != output.channels or any(
+            not 0 <= place < output.places for place in output.order
+        ):
+            raise ValueError("the order of its output is not one")
+        scales = output.channels if output.raw else 1
+        if len(output.scales) != scales or len(output.offsets) != (scales if output.raw else 0):
+            raise ValueError("its output has the wrong number of scales")
+        numbers = (self.input.scale, *output.scales)
+        if not all(np.isfinite(number) and number > 0 for number in numbers):
+            raise ValueError("a scale is not positive")
+        if not all(np.isfinite(number) for number in output.offsets):
+            raise ValueError("an offset is not finite")
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file such that it is there complete or not at all.
+
+    Raises
+    ------
+    ContainerError
+        If it cannot be written.
+    """
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+            temporary = Path(file.name)
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise ContainerError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _padded(size: int, beat: int) -> int:
+    return -(-size // beat) * beat
+
+
+def _metadata(data: bytes) -> dict[str, Any]:
+    """The metadata of a safetensors container, which its NumPy loader leaves out."""
+    if len(data) < 8:
+        raise ValueError(f"{len(data)} bytes are no container")
+    (length,) = struct.unpack("<Q", data[:8])
+    if length > len(data) - 8:
+        raise ValueError("the container is truncated")
+    header = json.loads(data[8 : 8 + length].decode())
+    return _object(_object(header, "header").get("__metadata__"), "metadata")
+
+
+def _object(value: object, what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"its {what} is missing or not an object")
+    return value
+
+
+_TYPES: dict[str, tuple[type, ...]] = {
+    "str": (str,),
+    "int": (int,),
+    "float": (int, float),
+    "bool": (bool,),
+}
+
+
+def _record(cls: type[_Record], value: object, what: str) -> _Record:
+    """An instance of a dataclass of plain fields, each checked against its annotation."""
+    data = _object(value, what)
+    names = {field.name: str(getattr(field.type, "__name__", field.type)) for field in fields(cls)}  # type: ignore[arg-type]
+    if data.keys() != names.keys():
+        raise ValueError(f"its {what} has the wrong fields")
+    arguments: dict[str, Any] = {}
+    for name, annotation in names.items():
+        entry = data[name]
+        if annotation.startswith("tuple"):
+            element = "float" if name in ("scales", "offsets") else "int"
+            if not isinstance(entry, list):
+                raise ValueError(f"{what}.{name} is not a list")
+            if not all(_is(item, element) or (item is None and name == "shape") for item in entry):
+                raise ValueError(f"{what}.{name} is not a list of {element}")
+            arguments[name] = tuple(entry)
+        else:
+            if not _is(entry, annotation):
+                raise ValueError(f"{what}.{name} is not a {annotation}")
+            arguments[name] = entry
+    return cls(**arguments)
+
+
+def _is(value: object, kind: str) -> bool:
+    if kind != "bool" and isinstance(value, bool):
+        return False
+    return isinstance(value, _TYPES[kind])

@@ -1,0 +1,349 @@
+"""Reading a device image back into layers that can be computed.
+
+Everything comes from the tables that the hardware would be loaded with: which weights meet which
+activations follows from slots, regions and weight rows, the order of channels from the scatter and
+gather tables. Nothing is taken from the compiler, so an image that is wrong computes wrong results.
+"""
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_hw import abi
+from trencadis_hw.config import EngineConfig, KernelConfig
+
+__all__ = ["DecodedInput", "DecodedLayer", "decode"]
+
+Array = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class DecodedInput:
+    """Where the values of an input word go.
+
+    Attributes
+    ----------
+    rows, columns, channels : int
+        Of the map without padding.
+    width : int
+        Positions of a padded row.
+    first : int
+        Position of the first value.
+    zero : int
+        Key of the value zero.
+    """
+
+    rows: int
+    columns: int
+    channels: int
+    width: int
+    first: int
+    zero: int
+
+
+@dataclass(frozen=True)
+class DecodedLayer:
+    """One layer, ready to compute.
+
+    Attributes
+    ----------
+    weights : int64 array, shape (outputs, window positions, input channels)
+        The kernels, put together from all lanes, slots and tiles: of the channels in order, or of
+        all requantiser places if the layer gives sums.
+    offsets : int64 array, shape (window positions,)
+        Positions of the window, relative to its first.
+    origins : int64 array, shape (rows, columns, steps)
+        First position of every window: pooled rows, pooled columns, steps of a pooling window.
+    sum_bits : int
+        Width of a sum.
+    parameters : dict of int64 array, shape (outputs,)
+        Fields of `abi.REQUANTISE`; empty if the layer gives sums.
+    low, high : int
+        Bounds of keys.
+    table : int64 array, shape (256,), or None
+        Activation table.
+    selection, k : abi.Selection, int
+        Which activations survive.
+    zero : int
+        Key of the value zero in the next layer.
+    width, first : int
+        Positions of a padded row of the next layer's map, and the position of the first output;
+        0 if the output goes to the host.
+    """
+
+    weights: Array
+    offsets: Array
+    origins: Array
+    sum_bits: int
+    parameters: dict[str, Array]
+    low: int
+    high: int
+    table: Array | None
+    selection: abi.Selection
+    k: int
+    zero: int
+    width: int
+    first: int
+
+    @property
+    def raw(self) -> bool:
+        """The layer gives sums instead of keys."""
+        return not self.parameters
+
+
+def decode(image: bytes, kernel: KernelConfig) -> tuple[DecodedInput, list[DecodedLayer]]:
+    """The input and the layers of a device image, in the order in which a word passes them.
+
+    Raises
+    ------
+    ValueError
+        If the image's tables do not fit each other.
+    """
+    tables: dict[tuple[abi.Target, int, int], dict[int, int]] = defaultdict(dict)
+    for block in abi.unpack_blocks(image):
+        rows = tables[block.target, block.engine, block.unit]
+        rows.update(enumerate(block.rows, start=block.start))
+    decoder = _Decoder(tables)
+    try:
+        return decoder.run(kernel.core.engines)
+    except (KeyError, IndexError, ZeroDivisionError) as error:
+        raise ValueError(f"the image's tables do not fit each other ({error!r})") from error
+
+
+class _Decoder:
+    def __init__(self, tables: dict[tuple[abi.Target, int, int], dict[int, int]]) -> None:
+        self._tables = tables
+
+    def run(self, engines: tuple[EngineConfig, ...]) -> tuple[DecodedInput, list[DecodedLayer]]:
+        """Follow a word from layer to layer."""
+        program = self._record(abi.PROGRAM, abi.Target.PROGRAM, 0, 0)
+        engine, number = 0, self._reader(0, program["in_map"])
+        source = self._input(self._record(abi.SEQUENCE, abi.Target.SEQUENCE, 0, number))
+        producer: dict[str, int] | None = None
+        layers: list[DecodedLayer] = []
+        while True:
+            layers.append(_Layer(self, engines[engine], engine, number, producer).decode())
+            producer = self._record(abi.EMIT, abi.Target.EMIT, engine, number)
+            if producer["destination"] == abi.Destination.HOST:
+                return source, layers
+            if len(layers) > sum(config.layers for config in engines):
+                raise ValueError("the image's layers do not end")
+            engine += producer["destination"] == abi.Destination.NEXT
+            number = self._reader(engine, producer["out_map"])
+
+    def row(self, target: abi.Target, engine: int, unit: int, row: int, bits: int) -> int:
+        """A row of a table, without what pads it to 32-bit words."""
+        return self._tables[target, engine, unit][row] & ((1 << bits) - 1)
+
+    def _record(self, record: abi.Record, target: abi.Target, engine: int, row: int) -> dict[str, int]:
+        return record.unpack(self.row(target, engine, 0, row, record.bits))
+
+    def _input(self, sequence: dict[str, int]) -> DecodedInput:
+        feed = self._record(abi.FEED, abi.Target.FEED, 0, 0)
+        channels = sequence["entries"] + 1
+        return DecodedInput(
+            rows=feed["rows"] + 1,
+            columns=(feed["row_values"] + 1) // channels,
+            channels=channels,
+            width=(feed["row_values"] + 1 + feed["row_skip"]) // channels,
+            first=(feed["address"] - sequence["address"]) // channels,
+            zero=feed["zero"],
+        )
+
+    def _reader(self, engine: int, number: int) -> int:
+        """The layer that reads a map."""
+        for row in sorted(self._tables[abi.Target.SEQUENCE, engine, 0]):
+            if self._record(abi.SEQUENCE, abi.Target.SEQUENCE, engine, row)["in_map"] == number:
+                return row
+        raise ValueError(f"no layer of engine {engine} reads map {number}")
+
+
+class _Layer:
+    """Decodes one layer."""
+
+    def __init__(
+        self,
+        decoder: _Decoder,
+        config: EngineConfig,
+        engine: int,
+        number: int,
+        producer: dict[str, int] | None,
+    ) -> None:
+        self._decoder = decoder
+        self._config = config
+        self._engine = engine
+        self._producer = producer
+        self._sequence, self._serialise, self._select, self._emit = (
+            decoder._record(record, target, engine, number)
+            for record, target in (
+                (abi.SEQUENCE, abi.Target.SEQUENCE),
+                (abi.SERIALISE, abi.Target.SERIALISE),
+                (abi.SELECT, abi.Target.SELECT),
+                (abi.EMIT, abi.Target.EMIT),
+            )
+        )
+        self._pitch = producer["pitch"] if producer else self._sequence["entries"] + 1
+        self._owned = producer is not None and producer["emission"] == abi.Emission.OWNED
+
+    def decode(self) -> DecodedLayer:
+        """The layer."""
+        emit, serialise = self._emit, self._serialise
+        offsets, weights = self._weights()
+        parameters: dict[str, Array] = {}
+        if not serialise["raw"]:
+            places = self._places()
+            weights = weights[places]
+            parameters = self._parameters(places)
+        to_host = emit["destination"] == abi.Destination.HOST
+        return DecodedLayer(
+            weights=weights,
+            offsets=offsets,
+            origins=self._origins(),
+            sum_bits=self._config.sum_bits,
+            parameters=parameters,
+            low=serialise["low"],
+            high=serialise["high"],
+            table=self._table(),
+            selection=abi.Selection(self._select["selection"]),
+            k=self._select["k"],
+            zero=emit["zero"],
+            width=0 if to_host else emit["row_step"] // emit["pitch"],
+            first=0 if to_host else emit["address"] // emit["pitch"],
+        )
+
+    def _row(self, target: abi.Target, unit: int, row: int, bits: int) -> int:
+        return self._decoder.row(target, self._engine, unit, row, bits)
+
+    def _origins(self) -> Array:
+        """The first position of every window."""
+        sequence = self._sequence
+        rows, columns, height, width = (
+            np.arange(sequence[name] + 1) for name in ("out_h", "out_w", "pool_h", "pool_w")
+        )
+        addresses = (
+            rows[:, None, None, None] * sequence["pos_y"]
+            + columns[:, None, None] * sequence["pos_x"]
+            + height[:, None] * sequence["elem_y"]
+            + width * sequence["elem_x"]
+        )
+        return (addresses // self._pitch).reshape(len(rows), len(columns), -1)
+
+    def _weights(self) -> tuple[Array, Array]:
+        """Window positions, and kernels by requantiser place."""
+        config, sequence = self._config, self._sequence
+        record = abi.weight_record(config.tiles, config.kernel_bits)
+        block, passes = sequence["slot_rows"], sequence["passes"] + 1
+        owners = self._producer["owners"] + 1 if self._owned and self._producer else 1
+        positions: dict[int, int] = {}
+        units = [
+            (lane, slot, positions.setdefault(position, len(positions)), first)
+            for lane in range(config.lanes)
+            for slot, position, first in self._slots(lane)
+        ]
+        sums = np.zeros(
+            (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block), np.int64
+        )
+        for lane, slot, position, first in units:
+            group = 0 if sequence["combine"] else lane // config.group_lanes
+            for number in range(passes):
+                start = sequence["weight_base"] + number * sequence["pass_rows"] + slot * block
+                weights, kernels = _unpack_weights(
+                    [self._row(abi.Target.WEIGHT, lane, start + i, record.bits) for i in range(block)],
+                    record,
+                    config.tiles,
+                )
+                row, tile = np.nonzero(weights)
+                kernel = kernels[row, tile]
+                if config.routing == "banked":
+                    beat, column = kernel, group * config.tiles + tile
+                else:
+                    beat, column = np.zeros_like(kernel), tile * config.kernels + kernel
+                np.add.at(sums[number], (beat, column, position, first + row), weights[row, tile])
+        width = (self._serialise["groups"] + 1) * config.requantisers
+        by_place = sums[:, :, :width].reshape(-1, len(positions), owners * block)
+        return np.array(list(positions), np.int64), by_place
+
+    def _slots(self, lane: int) -> list[tuple[int, int, int]]:
+        """Slots of a lane with a window position and the first channel of their own."""
+        sequence, producer = self._sequence, self._producer
+        region = 0
+        if producer:
+            bits = abi.REGION.bits
+            region = self._row(abi.Target.REGION, lane, producer["out_map"], bits)
+        found = []
+        for slot in range(sequence["slots"] + 1):
+            pattern = self._row(abi.Target.SLOT, lane, sequence["slot_base"] + slot, abi.SLOT.bits)
+            entry = abi.SLOT.unpack(pattern)
+            if not entry["valid"]:
+                continue
+            if self._owned:
+                found.append((slot, 0, region * sequence["slot_rows"]))
+                continue
+            address = entry["offset"]
+            if producer:
+                address += region + sequence["address"] - producer["base"]
+            position, part = divmod(address, self._pitch)
+            # A lane that takes a later part of a list has the same weights as the one that
+            # takes the first.
+            if part == 0:
+                found.append((slot, position, 0))
+        return found
+
+    def _places(self) -> Array:
+        """The requantiser place of every channel."""
+        width, serialise = self._config.requantisers, self._serialise
+        scatter_record, gather_record = abi.scatter_record(width), abi.gather_record(width)
+        channels = serialise["vector_rows"] * width + serialise["last_count"] + 1
+        by_bank: dict[tuple[int, int], int] = {}
+        row = 0
+        while len(by_bank) < channels:
+            pattern = self._row(
+                abi.Target.SCATTER, 0, serialise["row_base"] + row, scatter_record.bits
+            )
+            entry = scatter_record.unpack(pattern)
+            for bank in range(width):
+                if entry[f"valid{bank}"]:
+                    by_bank[entry[f"row{bank}"], bank] = row * width + entry[f"source{bank}"]
+            row += 1
+        places = np.zeros(channels, np.int64)
+        for channel in range(channels):
+            row, i = divmod(channel, width)
+            pattern = self._row(
+                abi.Target.GATHER, 0, serialise["gather_base"] + row, gather_record.bits
+            )
+            places[channel] = by_bank[row, gather_record.unpack(pattern)[f"bank{i}"]]
+        return places
+
+    def _parameters(self, places: Array) -> dict[str, Array]:
+        """Requantisation of every channel."""
+        fields: dict[str, list[int]] = {field.name: [] for field in abi.REQUANTISE.fields}
+        for place in places.tolist():
+            row, unit = divmod(place, self._config.requantisers)
+            row += self._serialise["row_base"]
+            pattern = self._row(abi.Target.REQUANTISE, unit, row, abi.REQUANTISE.bits)
+            for name, value in abi.REQUANTISE.unpack(pattern).items():
+                fields[name].append(value)
+        return {name: np.array(values, np.int64) for name, values in fields.items()}
+
+    def _table(self) -> Array | None:
+        if not self._serialise["use_table"]:
+            return None
+        first = self._serialise["table"] << abi.KEY_BITS
+        return np.array(
+            [self._row(abi.Target.TABLE, 0, first + key, abi.KEY_BITS) for key in range(256)]
+        )
+
+
+def _unpack_weights(rows: list[int], record: abi.Record, tiles: int) -> tuple[Array, Array]:
+    """Weights and kernel IDs of weight rows, shape (rows, tiles)."""
+    weights = np.zeros((len(rows), tiles), np.int64)
+    kernels = np.zeros((len(rows), tiles), np.int64)
+    for i, row in enumerate(rows):
+        if row:
+            entry = record.unpack(row)
+            weights[i] = [entry[f"weight{tile}"] for tile in range(tiles)]
+            kernels[i] = [entry[f"kernel{tile}"] for tile in range(tiles)]
+    weights[:, 1::2] += weights[:, 0::2] < 0
+    return weights, kernels
