@@ -3,29 +3,41 @@
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from trencadis_boards import UnknownBoardError, board_names, load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.report import render_report
+from trencadis_compiler.report_files import write_report
 from trencadis_hw.container import ContainerError
 
 __all__ = ["main"]
 
 BAD_INPUT = 2
 
+FILE = click.Path(path_type=Path)
+
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Overlay image to write [default: MODEL.tcd]")
-@click.option("--board", default="sim", show_default=True, help=f"Board to compile for: {', '.join(board_names())}")
-@click.option("--calibration", type=click.Path(path_type=Path), help="Inputs (.npy) to quantise a float model with, and to profile activations on")
-@click.option("--report", type=click.Path(path_type=Path), help="Folder for reports as JSON and plots")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON")
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, help="Overlay image to write.  [default: MODEL.tcd]")
+@click.option(
+    "--board", default="sim", show_default=True, help=f"One of {', '.join(board_names())}."
+)
+@click.option(
+    "--calibration",
+    type=FILE,
+    help="Inputs (.npy, one word a row): a float model is quantised with them, and the activations "
+    "of ReLU-sparse layers are counted on them.",
+)
+@click.option("--report", type=FILE, help="Folder for the report as JSON and plots.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.version_option(package_name="trencadis")
 def main(
     model: Path,
@@ -37,18 +49,37 @@ def main(
 ) -> None:
     """Compile a sparse, quantised ONNX MODEL into an overlay image."""
     target = output or model.with_suffix(".tcd")
-    console = Console()
-    errors = Console(stderr=True)
+    messages = Console(stderr=True)
     try:
-        with errors.status("compiling") as status:
+        with messages.status("compiling") as status:
             compiled = compile_model(
-                model, load_board(board), progress=lambda text: status.update(text)
+                model,
+                load_board(board),
+                calibration=None if calibration is None else _load_inputs(calibration),
+                progress=status.update,
             )
+            if target.resolve() == model.resolve():
+                raise CompileError(f"{target}: is the model itself; choose another output")
             compiled.overlay.save(target)
+            if report is not None:
+                write_report(compiled.overlay.report, compiled.placement, report)
     except (CompileError, ContainerError, UnknownBoardError) as error:
         print(f"sparse-compile: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     if as_json:
         print(json.dumps(compiled.overlay.report, indent=2))
     else:
-        console.print(render_report(compiled.overlay.report, str(model), str(target)))
+        console = Console()
+        # The table needs some room; where there is no terminal there is no limit.
+        width = console.width if console.is_terminal else 110
+        Console(width=width).print(render_report(compiled.overlay.report, str(model), str(target)))
+
+
+def _load_inputs(path: Path) -> npt.NDArray[Any]:
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise CompileError(f"{path}: not an array of numbers (.npy): {error}") from error
+    if not isinstance(loaded, np.ndarray) or loaded.ndim < 2 or len(loaded) == 0:
+        raise CompileError(f"{path}: must hold one array with a word a row")
+    return loaded

@@ -13,19 +13,24 @@ from trencadis_boards import Board
 from trencadis_compiler.assemble import assemble, output_format
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.frontend import load_graph
+from trencadis_compiler.graph import Graph
 from trencadis_compiler.ir import Layer, Network
 from trencadis_compiler.lower import lower
 from trencadis_compiler.passes.k_winners import find_k_winners
 from trencadis_compiler.place import Placement, place
-from trencadis_compiler.reference import evaluate, layer_output
+from trencadis_compiler.quantise import is_quantised, quantised_copy
+from trencadis_compiler.reference import layer_output
 from trencadis_compiler.report import make_report
 from trencadis_compiler.schedule import Schedule, schedule
 from trencadis_hw.config import KernelConfig
-from trencadis_hw.container import InputFormat, OutputFormat, Overlay
+from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
 __all__ = ["Compiled", "compile_model", "import_model"]
 
 Array = npt.NDArray[Any]
+
+PROFILE_WORDS = 64
+"""Words that are enough to measure densities."""
 
 
 @dataclass(frozen=True)
@@ -38,26 +43,52 @@ class Compiled:
     schedule: Schedule
 
 
-def import_model(path: Path) -> Network:
+def import_model(path: Path, calibration: Array | None = None) -> Network:
     """The network of an ONNX file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    calibration : array, optional
+        Inputs to quantise a float model with.
 
     Raises
     ------
     CompileError
         If the file is not a model that the overlay can run.
     """
-    try:
-        return lower(find_k_winners(load_graph(path)))
-    except CompileError as error:
-        text = str(error)
-        raise CompileError(text if text.startswith(f"{path}:") else f"{path}: {text}") from error
+    graph = load_graph(path)
+    with _named(path):
+        if calibration is not None and not is_quantised(graph):
+            _check_calibration(graph, calibration)
+            with quantised_copy(path, graph, calibration) as copy:
+                return lower(find_k_winners(load_graph(copy)))
+        return lower(find_k_winners(graph))
+
+
+def _check_calibration(graph: Graph, calibration: Array) -> None:
+    info = graph.inputs[0]
+    if calibration.ndim != len(info.shape) or any(
+        size is not None and size != have
+        for size, have in zip(info.shape[1:], calibration.shape[1:], strict=False)
+    ):
+        raise CompileError(
+            f"calibration data has shape {list(calibration.shape)}; input {info.name!r} has "
+            f"{['N', *info.shape[1:]]}"
+        )
+    if calibration.dtype != np.dtype(info.dtype) or not np.all(np.isfinite(calibration)):
+        raise CompileError(
+            f"calibration data must be finite {info.dtype}, as input {info.name!r} is; it is "
+            f"{calibration.dtype}"
+        )
 
 
 def compile_model(
     path: Path,
     board: Board,
     *,
-    profile: Array | None = None,
+    calibration: Array | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Compiled:
     """Compile an ONNX model for a board.
@@ -68,8 +99,9 @@ def compile_model(
         The model.
     board : Board
         What to compile for.
-    profile : array, optional
-        Inputs, shape (words, ...), on which the density of ReLU-sparse activations is measured.
+    calibration : array, optional
+        Inputs, shape (words, ...): a float model is quantised with them, and the density of
+        activations that are sparse by ReLU alone is measured on them.
     progress : callable
         Told about each step.
 
@@ -79,12 +111,12 @@ def compile_model(
         If the model cannot be run on the board's kernel.
     """
     progress("reading the model")
-    network = import_model(path)
+    network = import_model(path, calibration)
     kernel = KernelConfig.from_dict(dict(board.kernel))
     density: Mapping[str, float] = {}
-    if profile is not None:
+    if calibration is not None:
         progress("measuring activations")
-        density = _densities(network, profile)
+        density = _densities(network, calibration)
     with _named(path):
         progress("packing kernels into tiles")
         placement = place(network, kernel.core, density)
@@ -98,7 +130,7 @@ def compile_model(
         image=image,
         input=_input_format(network),
         output=_output_format(network, placement),
-        report=make_report(placement, plan, kernel, board, len(image), profiled=profile is not None),
+        report=make_report(placement, plan, kernel, board, len(image), profiled=calibration is not None),
     )
     return Compiled(overlay, network, placement, plan)
 
@@ -113,13 +145,17 @@ def _named(path: Path) -> Iterator[None]:
 
 
 def _densities(network: Network, inputs: Array) -> dict[str, float]:
-    """The part of each layer's activations that is not zero, over all inputs."""
-    keys = np.asarray(inputs, np.int64)
+    """The part of each layer's activations that is not zero, over (at most some) inputs."""
+    try:
+        keys = _input_format(network).keys(inputs[:PROFILE_WORDS])
+    except InputError as error:
+        raise CompileError(f"calibration data: {error}") from error
+    activations = keys.transpose(0, 3, 1, 2).astype(np.int64)
     densities = {}
     for layer in network.layers[:-1]:
-        keys = layer_output(layer, keys)
+        activations = layer_output(layer, activations)
         assert layer.output is not None
-        densities[layer.name] = float(np.mean(keys != layer.output.zero_key))
+        densities[layer.name] = float(np.mean(activations != layer.output.zero_key))
     return densities
 
 
@@ -174,8 +210,3 @@ def _output_scales(last: Layer) -> tuple[tuple[float, ...], tuple[float, ...]]:
         tuple(scale * float(weight_scale) for weight_scale in last.weight_scale),
         tuple(float(bias) for bias in last.bias),
     )
-
-
-def reference_outputs(network: Network, keys: Array) -> Array:
-    """What exact arithmetic gives for input keys; see `reference.evaluate`."""
-    return evaluate(network, keys)

@@ -26,6 +26,7 @@ __all__ = [
     "Field",
     "INDEX_BITS",
     "KEY_BITS",
+    "LIST_ADDRESS_BITS",
     "MAP_COUNT",
     "OFFSET_SHIFT",
     "PROGRAM",
@@ -62,6 +63,9 @@ VALUE_BITS = 9
 
 INDEX_BITS = 9
 """Bits of the channel index in a list entry; a list covers at most 512 channels."""
+
+LIST_ADDRESS_BITS = 14
+"""Bits of a list address: a padded map has at most 16,384 list entries."""
 
 MAP_COUNT = 8
 """Activation maps an engine's memory can hold at the same time."""
@@ -267,13 +271,13 @@ EMIT = Record(
         Field("out_map", 3, "map written"),
         Field("buffers", 2, "buffers of the map"),
         Field("zero", 8, "key of the value zero"),
-        Field("address", 16, "list address of the first position"),
-        Field("pitch", 16, "entries of a list"),
-        Field("row_step", 16, "list address step from row to row of positions"),
+        Field("address", LIST_ADDRESS_BITS, "list address of the first position"),
+        Field("pitch", LIST_ADDRESS_BITS, "entries of a list"),
+        Field("row_step", LIST_ADDRESS_BITS, "list address step from row to row of positions"),
         Field("width", 10, "positions of a row - 1"),
         Field("height", 10, "rows of positions - 1"),
-        Field("base", 16, "first entry of the map's first buffer in a lane's memory"),
-        Field("size", 16, "entries of a buffer of the map in a lane's memory"),
+        Field("base", LIST_ADDRESS_BITS, "first entry of the map's first buffer in a lane's memory"),
+        Field("size", LIST_ADDRESS_BITS, "entries of a buffer of the map in a lane's memory"),
         Field("block", 10, "indices of an owner"),
         Field("owners", 8, "owners - 1"),
     ),
@@ -291,7 +295,7 @@ SLOT = Record(
 
 REGION = Record(
     "REGION",
-    (Field("low", 16, "first list address the lane keeps, or which owner it is (`OWNED`)"),),
+    (Field("low", LIST_ADDRESS_BITS, "first list address it keeps, or its owner (`OWNED`)"),),
 )
 """A row of a lane's region table, one row a map."""
 

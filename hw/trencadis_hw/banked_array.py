@@ -83,6 +83,7 @@ class BankedArray(wiring.Component):
                         row[f"kernel{tile + odd}"],
                         PairMultiplier.latency,
                         name=f"kernel_{lane}_{tile + odd}",
+                        registers=True,
                     )
                     m.d.comb += [
                         accumulator.product.eq(

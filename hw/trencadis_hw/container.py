@@ -17,12 +17,20 @@ from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import safetensors.numpy
 
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 
-__all__ = ["ContainerError", "InputFormat", "OutputFormat", "Overlay", "write_atomically"]
+__all__ = [
+    "ContainerError",
+    "InputError",
+    "InputFormat",
+    "OutputFormat",
+    "Overlay",
+    "write_atomically",
+]
 
 FORMAT = "trencadis-overlay"
 LARGEST_FILE = 256 << 20
@@ -33,6 +41,10 @@ _Record = TypeVar("_Record")
 
 class ContainerError(ValueError):
     """A file is not a usable overlay image. One line: file, rule, value, remedy."""
+
+
+class InputError(ValueError):
+    """An input array does not fit the model. One line: input, rule, what came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +84,56 @@ class InputFormat:
     def values(self) -> int:
         """Values of a word."""
         return self.channels * self.rows * self.columns
+
+    def keys(self, array: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Keys of a batch of inputs.
+
+        Real inputs are quantised as ONNX's QuantizeLinear does: divided by the scale, rounded half
+        to even, clipped. The quotient of two float32 in float64 is exact enough for the rounding to
+        be that of exact arithmetic.
+
+        Parameters
+        ----------
+        array : array, shape (words, ...)
+            The batch, as the model's input is declared; any number of words.
+
+        Returns
+        -------
+        uint8 array, shape (words, rows, columns, channels)
+
+        Raises
+        ------
+        InputError
+            If shape or type are not the model's, or a value is not a number.
+        """
+        batch = np.asarray(array)
+        expected = ["N" if i == 0 or size is None else size for i, size in enumerate(self.shape)]
+        if batch.ndim != len(self.shape) or list(batch.shape[1:]) != expected[1:]:
+            raise InputError(
+                f"input {self.name!r} must have shape {expected}, not {list(batch.shape)}"
+            )
+        if len(batch) == 0:
+            raise InputError(f"input {self.name!r} has no words; give it at least one")
+        if batch.dtype != np.dtype(self.dtype):
+            raise InputError(
+                f"input {self.name!r} must be {self.dtype}, not {batch.dtype}; convert it with "
+                f".astype('{self.dtype}')"
+            )
+        if batch.dtype.kind in "iu":
+            keys = batch.astype(np.int16) + self.key_offset
+        else:
+            if not np.all(np.isfinite(batch)):
+                index = [int(i) for i in np.argwhere(~np.isfinite(batch))[0]]
+                raise InputError(
+                    f"input {self.name!r} must be finite, but is {batch[tuple(index)]} at {index}; "
+                    "clean the data first"
+                )
+            # Clipped before it is converted: a large number must not wrap around.
+            keys = np.clip(np.rint(batch.astype(np.float64) / self.scale) + self.zero_key, 0, 255)
+        sizes = {"C": self.channels, "H": self.rows, "W": self.columns}
+        axes = self.axes + "".join(axis for axis in "CHW" if axis not in self.axes)
+        maps = keys.astype(np.uint8).reshape(len(batch), *(sizes[axis] for axis in axes))
+        return maps.transpose(0, *(1 + axes.index(axis) for axis in "HWC"))
 
 
 @dataclass(frozen=True, kw_only=True)

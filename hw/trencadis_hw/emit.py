@@ -98,9 +98,10 @@ class Emitter(wiring.Component):
 
         # Where the list of this position is; a map starts at its layer's first address.
         inside = Signal()
-        address, row_address = Signal(16), Signal(16)
+        bits = abi.LIST_ADDRESS_BITS
+        address, row_address = Signal(bits), Signal(bits)
         column, line = Signal(10), Signal(10)
-        list_address, line_address = Signal(16), Signal(16)
+        list_address, line_address = Signal(bits), Signal(bits)
         parity = Signal(2 * abi.MAP_COUNT)
         to_next = layer.destination == abi.Destination.NEXT
         second = parity.bit_select(Cat(layer.out_map, to_next), 1)
@@ -135,10 +136,10 @@ class Emitter(wiring.Component):
             with m.If(mask[i]):
                 m.d.comb += lowest.eq(i)
         rest = mask & (mask - 1)
-        index = Signal(12 + len(lowest))
+        index = Signal(range(config.reorder_rows * width))
         m.d.comb += index.eq(row.number * width + lowest)
 
-        count = Signal(16)
+        count = Signal(bits)
         owner = Signal(8)
         owner_base = Signal(len(index))
         owned = layer.emission == abi.Emission.OWNED

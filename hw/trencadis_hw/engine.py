@@ -151,6 +151,7 @@ class Engine(wiring.Component):
             m.submodules[f"weights_{number}"] = weight
             m.d.comb += [
                 lane.issue.eq(sequencer.issue),
+                lane.lookup.eq(sequencer.lookup),
                 weight.rows.eq(lane.weight_rows),
             ]
             mine = narrow_load(m, load, load.unit == number, name=f"load_{number}")

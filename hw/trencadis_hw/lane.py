@@ -11,7 +11,7 @@ from trencadis_hw.lists import ENTRY, list_write_layout
 from trencadis_hw.load import LoadSignature, add_load_port
 from trencadis_hw.streams import delay
 
-__all__ = ["Lane", "address_bits", "issue_layout"]
+__all__ = ["Lane", "address_bits", "issue_layout", "lookup_layout"]
 
 
 def address_bits(config: EngineConfig) -> int:
@@ -20,18 +20,28 @@ def address_bits(config: EngineConfig) -> int:
 
 
 def issue_layout(config: EngineConfig) -> data.StructLayout:
-    """What the sequencer tells all lanes in a cycle.
+    """What the sequencer tells all lanes in a cycle: which activation to read.
 
-    `valid`: read an activation. `address`: of the window, plus the entry's; every lane adds the
-    offset of its slot, from row `slot` of its table. `dense`: read the dense input, where the
-    channel is `index`. `weight_row`: weight row of channel 0. `walk_first`: first entry of a list.
-    `dynamic`: an entry of value 0 ends a list.
+    `valid`: read one. `address`: of the window, plus the entry's; every lane adds the offset of its
+    slot, from row `slot` of its table.
     """
     return data.StructLayout(
         {
             "valid": 1,
             "address": address_bits(config),
             "slot": range(config.slot_rows),
+        }
+    )
+
+
+def lookup_layout(config: EngineConfig) -> data.StructLayout:
+    """What the sequencer tells all lanes about the activation they read: where its weights are.
+
+    `dense`: it is from the dense input, where the channel is `index`. `weight_row`: weight row of
+    channel 0. `walk_first`: it is the first entry of a list. `dynamic`: a value of 0 ends the list.
+    """
+    return data.StructLayout(
+        {
             "dense": 1,
             "index": abi.INDEX_BITS,
             "weight_row": range(config.weight_rows),
@@ -60,6 +70,8 @@ class Lane(wiring.Component):
     -------
     issue : In(issue_layout)
         What to read.
+    lookup : In(lookup_layout)
+        What belongs to it, `lookup_latency` cycles after the issue.
     dense_address : Out
         Address in the dense input, 2 cycles after `issue`.
     dense_values : In(array of signed(VALUE_BITS))
@@ -77,6 +89,7 @@ class Lane(wiring.Component):
     """
 
     latency = 5
+    lookup_latency = 4
 
     def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
@@ -85,6 +98,7 @@ class Lane(wiring.Component):
         super().__init__(
             {
                 "issue": In(issue_layout(config)),
+                "lookup": In(lookup_layout(config)),
                 "dense_address": Out(address_bits(config)),
                 "dense_values": In(data.ArrayLayout(value, words)),
                 "write_enables": In(words),
@@ -122,8 +136,7 @@ class Lane(wiring.Component):
         m.d.comb += self.dense_address.eq(address)
 
         present = delay(m, exists, 3, name="present")
-        late = delay(m, Value.cast(self.issue), 4, name="issue")
-        issue = issue_layout(config)(late)
+        lookup = self.lookup
 
         for word in range(self._words):
             entry = Signal(ENTRY, name=f"entry_{word}")
@@ -131,27 +144,27 @@ class Lane(wiring.Component):
                 stored = self._list_memory(m, word, address)
                 m.d.comb += entry.eq(stored)
             if config.dense_values:
-                with m.If(issue.dense if config.list_entries else 1):
+                with m.If(lookup.dense if config.list_entries else 1):
                     m.d.comb += [
                         entry.value.eq(self.dense_values[word]),
-                        entry.index.eq(issue.index),
+                        entry.index.eq(lookup.index),
                     ]
             ended = Signal(name=f"ended_{word}")
             m.d.comb += ended.eq(~present | (entry.value == 0))
             if config.list_entries:
                 over = Signal(name=f"over_{word}")
                 ended_now = Signal(name=f"ended_now_{word}")
-                m.d.comb += ended_now.eq(ended | (over & ~issue.walk_first))
+                m.d.comb += ended_now.eq(ended | (over & ~lookup.walk_first))
                 m.d.sync += over.eq(ended_now)
                 ended = ended_now
             m.d.sync += [
                 self.ended[word].eq(ended),
                 self.values[word].eq(
-                    Mux(present & ~(issue.dynamic & ended), entry.value, 0)
+                    Mux(present & ~(lookup.dynamic & ended), entry.value, 0)
                     if config.list_entries
                     else Mux(present, entry.value, 0)
                 ),
-                self.weight_rows[word].eq(issue.weight_row + entry.index),
+                self.weight_rows[word].eq(lookup.weight_row + entry.index),
             ]
         return m
 
@@ -176,7 +189,8 @@ class Lane(wiring.Component):
         m.submodules[f"lists_{word}"] = lists
         port, read = lists.write_port(), lists.read_port()
 
-        local = Signal(17, name=f"local_{word}", reset_less=True)
+        # A borrow makes an address before the region larger than any size.
+        local = Signal(abi.LIST_ADDRESS_BITS + 1, name=f"local_{word}", reset_less=True)
         received = Signal(list_write_layout(), name=f"received_{word}", reset_less=True)
         arrived = Signal(name=f"arrived_{word}")
         owner = Signal(name=f"owner_{word}", reset_less=True)
@@ -186,8 +200,8 @@ class Lane(wiring.Component):
         m.d.sync += [
             arrived.eq(self.write_enables[word]),
             received.eq(write),
-            owner.eq(write.everywhere | (write.owner == region.data.low)),
-            local.eq(Mux(write.owned, write.address, write.address - region.data.low)),
+            owner.eq(write.everywhere | (write.owner == region.data.low[: len(write.owner)])),
+            local.eq(write.address - Mux(write.owned, 0, region.data.low)),
             mine.eq(
                 arrived
                 & Mux(received.owned, owner, local < received.size)

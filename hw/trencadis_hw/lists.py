@@ -29,9 +29,9 @@ def list_write_layout() -> data.StructLayout:
             "owned": 1,
             "everywhere": 1,
             "owner": 8,
-            "address": 16,
-            "base": 16,
-            "size": 16,
+            "address": abi.LIST_ADDRESS_BITS,
+            "base": abi.LIST_ADDRESS_BITS,
+            "size": abi.LIST_ADDRESS_BITS,
             "entry": ENTRY,
         }
     )

@@ -13,22 +13,19 @@ from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
 
-__all__ = ["COUNT_BITS", "DIGITS", "DIGIT_BITS", "DigitCounter", "choose_winners", "threshold_layout"]
+__all__ = ["DIGITS", "DIGIT_BITS", "DigitCounter", "choose_winners", "threshold_layout"]
 
 DIGIT_BITS = 2
 DIGITS = abi.KEY_BITS // DIGIT_BITS
 
-COUNT_BITS = 12
-"""Width of a count of activations."""
 
-
-def threshold_layout() -> data.StructLayout:
-    """How far the selection of a vector has come.
+def threshold_layout(most: int) -> data.StructLayout:
+    """How far the selection of a vector of up to `most` activations has come.
 
     `digits`: digits of the k-th largest key found so far, the rest 0; `k`: activations still to be
     taken from the candidates.
     """
-    return data.StructLayout({"digits": abi.KEY_BITS, "k": COUNT_BITS})
+    return data.StructLayout({"digits": abi.KEY_BITS, "k": range(most + 1)})
 
 
 class DigitCounter(wiring.Component):
@@ -38,8 +35,8 @@ class DigitCounter(wiring.Component):
 
     Parameters
     ----------
-    width : int
-        Activations of a row.
+    width, most : int
+        Activations of a row, and of the longest vector.
 
     Members
     -------
@@ -61,8 +58,8 @@ class DigitCounter(wiring.Component):
 
     latency = 3
 
-    def __init__(self, width: int) -> None:
-        self._width = width
+    def __init__(self, width: int, most: int) -> None:
+        self._width, self._most = width, most
         super().__init__(
             {
                 "valid": In(1),
@@ -70,9 +67,9 @@ class DigitCounter(wiring.Component):
                 "mask": In(width),
                 "last": In(1),
                 "number": In(range(DIGITS)),
-                "threshold": In(threshold_layout()),
+                "threshold": In(threshold_layout(most)),
                 "found_valid": Out(1),
-                "found": Out(threshold_layout()),
+                "found": Out(threshold_layout(most)),
             }
         )
 
@@ -101,9 +98,12 @@ class DigitCounter(wiring.Component):
         counted, ends = Signal(), Signal()
         starts = Signal(init=1)
         number = Signal(range(DIGITS), reset_less=True)
-        threshold = Signal(threshold_layout(), reset_less=True)
+        threshold = Signal(threshold_layout(self._most), reset_less=True)
         done = Signal()
-        totals = [Signal(COUNT_BITS, name=f"total_{digit}", reset_less=True) for digit in digits]
+        totals = [
+            Signal(range(self._most + 1), name=f"total_{digit}", reset_less=True)
+            for digit in digits
+        ]
         m.d.sync += [
             counted.eq(self.valid),
             ends.eq(self.valid & self.last),
@@ -119,14 +119,14 @@ class DigitCounter(wiring.Component):
 
         # Choose the digit.
         number_now = Signal(range(DIGITS), reset_less=True)
-        threshold_now = Signal(threshold_layout(), reset_less=True)
+        threshold_now = Signal(threshold_layout(self._most), reset_less=True)
         m.d.sync += [
             number_now.eq(number),
             threshold_now.eq(threshold),
             self.found_valid.eq(done),
         ]
         chosen = Signal(DIGIT_BITS)
-        left = Signal(COUNT_BITS)
+        left = Signal(range(self._most + 1))
         m.d.comb += left.eq(threshold_now.k - totals[0])
         for value in digits:
             above = totals[value] if value < len(totals) else 0
@@ -159,7 +159,7 @@ def choose_winners(
         The row.
     largest : key
         The k-th largest key.
-    left : COUNT_BITS bits
+    left : bits
         Activations equal to it that may still win.
     exact : bit
         Mind `left`; otherwise all activations equal to the k-th largest win.

@@ -23,7 +23,7 @@ def row_layout(config: EngineConfig) -> data.StructLayout:
         {
             "keys": data.ArrayLayout(abi.KEY_BITS, config.requantisers),
             "mask": config.requantisers,
-            "number": 12,
+            "number": range(config.reorder_rows),
             "last": 1,
             "layer": 4,
         }
@@ -167,7 +167,7 @@ class Reorder(wiring.Component):
         m.submodules.queue = queue = Queue(rows_shape, 4)
         read_layer = layers.read_port(domain="comb")
         gather = gather_table.read_port()
-        number = Signal(12)
+        number = Signal(range(config.reorder_rows))
         issue, last = Signal(), Signal()
         gather_row = Signal(range(config.requantise_rows))
         m.d.comb += [

@@ -1,6 +1,6 @@
 """From sums to quantised activations, exactly."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import Array, Cat, Module, Signal, Value, signed
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -18,7 +18,7 @@ class Requantiser(wiring.Component):
     each of the at most 256 steps of this function falls on the right sum. c contains bias and
     rounding, so an exact tie shows as a fraction of zero.
 
-    Latency 6 cycles, one sum a cycle.
+    m is multiplied in two halves, each on one DSP. Latency 8 cycles, one sum a cycle.
 
     Parameters
     ----------
@@ -32,13 +32,13 @@ class Requantiser(wiring.Component):
     parameters : In(REQUANTISE)
         Its channel.
     low, high : In(KEY_BITS)
-        Smallest and largest key, 5 cycles after the sum.
+        Smallest and largest key, `bounds_latency` cycles after the sum.
     key : Out(KEY_BITS)
         The quantised activation.
     """
 
-    latency = 6
-    bounds_latency = 5
+    latency = 8
+    bounds_latency = 7
 
     def __init__(self, sum_bits: int) -> None:
         self._sum_bits = sum_bits
@@ -54,42 +54,85 @@ class Requantiser(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        multiplier_bits = len(self.parameters.multiplier)
+        half = len(self.parameters.multiplier) // 2
+        part_bits = self._sum_bits + half + 1
         offset_bits = len(self.parameters.offset) + abi.OFFSET_SHIFT
-        product_bits = self._sum_bits + multiplier_bits + 1
-        scaled_bits = max(product_bits, offset_bits) + 1
+        scaled_bits = max(part_bits + half, offset_bits) + 1
 
+        # Products of the sum with both halves of the multiplier.
         operand = Signal(signed(self._sum_bits), reset_less=True)
-        multiplier = Signal(signed(multiplier_bits + 1), reset_less=True)
-        multiplied = Signal(signed(product_bits), reset_less=True)
-        product = Signal(signed(product_bits), reset_less=True)
+        m.d.sync += operand.eq(self.sum)
+        parts = []
+        for number in range(2):
+            factor = Signal(signed(half + 1), name=f"factor_{number}", reset_less=True)
+            multiplied = Signal(signed(part_bits), name=f"multiplied_{number}", reset_less=True)
+            part = Signal(signed(part_bits), name=f"part_{number}", reset_less=True)
+            m.d.sync += [
+                factor.eq(self.parameters.multiplier.word_select(number, half)),
+                multiplied.eq(operand * factor),
+                part.eq(multiplied),
+            ]
+            parts.append(part)
+        low_part, high_part = parts
+        offset = delay(m, self.parameters.offset, 3, name="offset", registers=True).as_signed()
+        shift = delay(m, self.parameters.shift, 5, name="shift", registers=True)
+        even = delay(m, self.parameters.even, 7, name="even")
+
+        # Their sum with the offset, which does not reach the lowest bits.
+        with_offset = Signal(signed(scaled_bits), reset_less=True)
+        high_later = Signal(signed(part_bits), reset_less=True)
         scaled = Signal(signed(scaled_bits), reset_less=True)
-        offset = delay(m, self.parameters.offset, 3, name="offset").as_signed()
-        shift = delay(m, self.parameters.shift, 4, name="shift")
-        even = delay(m, self.parameters.even, 5, name="even")
         m.d.sync += [
-            operand.eq(self.sum),
-            multiplier.eq(self.parameters.multiplier),
-            multiplied.eq(operand * multiplier),
-            product.eq(multiplied),
-            scaled.eq(product + (offset << abi.OFFSET_SHIFT)),
+            with_offset.eq(
+                Cat(
+                    low_part[: abi.OFFSET_SHIFT],
+                    (low_part >> abi.OFFSET_SHIFT) + offset,
+                ).as_signed()
+            ),
+            high_later.eq(high_part),
+            scaled.eq(Cat(with_offset[:half], (with_offset >> half) + high_later).as_signed()),
         ]
 
-        shifts = [abi.SHIFT_BASE + abi.SHIFT_STEP * i for i in range(1 << len(shift))]
+        # The key for every shift is a window of bits; what lies above and below it in steps of the
+        # shift is summed up first.
+        steps = 1 << len(shift)
+        first, step = abi.SHIFT_BASE, abi.SHIFT_STEP
+        window = Signal(abi.KEY_BITS, reset_less=True)
+        below = Signal(steps, reset_less=True)
+        above = Signal(steps, reset_less=True)
+        sign = Signal(reset_less=True)
+        window_shift = Signal(len(shift), reset_less=True)
+        m.d.sync += [
+            window.eq(
+                Array(scaled[first + step * i :][: abi.KEY_BITS] for i in range(steps))[shift]
+            ),
+            sign.eq(scaled[-1]),
+            window_shift.eq(shift),
+        ]
+        for i in range(steps):
+            top = first + step * i + abi.KEY_BITS
+            bottom = first + step * (i - 1) if i else 0
+            m.d.sync += [
+                below[i].eq(scaled[bottom : first + step * i].any()),
+                above[i].eq(scaled[top : None if i == steps - 1 else top + step].any()),
+            ]
+
         quotient = Signal(abi.KEY_BITS, reset_less=True)
         negative = Signal(reset_less=True)
         overflow = Signal(reset_less=True)
         tie = Signal(reset_less=True)
+        covered: list[Value] = [below[: i + 1].any() for i in range(steps)]
+        exceeded: list[Value] = [above[i:].any() for i in range(steps)]
         m.d.sync += [
-            quotient.eq(Array(scaled[s : s + abi.KEY_BITS] for s in shifts)[shift]),
-            negative.eq(scaled < 0),
-            overflow.eq(Array(scaled[s + abi.KEY_BITS :].any() for s in shifts)[shift]),
-            tie.eq(Array(~scaled[:s].any() for s in shifts)[shift]),
+            quotient.eq(window),
+            negative.eq(sign),
+            overflow.eq(Array(exceeded)[window_shift]),
+            tie.eq(~Array(covered)[window_shift]),
         ]
 
         rounded = Signal(abi.KEY_BITS)
         m.d.comb += rounded.eq(Cat(quotient[0] & ~(tie & even), quotient[1:]))
-        with m.If(negative | (rounded < self.low)):
+        with m.If(negative | (~overflow & (rounded < self.low))):
             m.d.sync += self.key.eq(self.low)
         with m.Elif(overflow | (rounded > self.high)):
             m.d.sync += self.key.eq(self.high)

@@ -8,7 +8,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadSignature, add_load_port
-from trencadis_hw.radix import COUNT_BITS, DIGITS, DigitCounter, choose_winners, threshold_layout
+from trencadis_hw.radix import DIGITS, DigitCounter, choose_winners, threshold_layout
 from trencadis_hw.reorder import row_layout
 from trencadis_hw.streams import Queue, connect_streams
 
@@ -24,17 +24,19 @@ class _Stage(wiring.Component):
     def __init__(self, config: EngineConfig, number: int) -> None:
         self._config = config
         self._number = number
-        shape = data.StructLayout({"row": row_layout(config), "threshold": threshold_layout()})
+        self._most = config.select_rows * config.requantisers
+        self._threshold = threshold_layout(self._most)
+        shape = data.StructLayout({"row": row_layout(config), "threshold": self._threshold})
         self._shape = shape
         super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.counter = counter = DigitCounter(config.requantisers)
+        m.submodules.counter = counter = DigitCounter(config.requantisers, self._most)
         # Deep enough for the longest vector and the rows that come while its digit is chosen.
         m.submodules.rows = rows = Queue(row_layout(config), config.select_rows + 8)
-        m.submodules.found = found = Queue(threshold_layout(), config.select_rows + 8)
+        m.submodules.found = found = Queue(self._threshold, config.select_rows + 8)
         accepted = self.i.payload
         m.d.comb += [
             rows.i.payload.eq(accepted.row),
@@ -122,7 +124,7 @@ class StreamSelector(wiring.Component):
         counted = stages[-1].o
         row, threshold = counted.payload.row, counted.payload.threshold
         ended = layers.read_port(domain="comb")
-        left = Signal(COUNT_BITS)
+        left = Signal.like(threshold.k)
         m.d.comb += ended.addr.eq(row.layer)
         winners, left_after = choose_winners(
             m,

@@ -1,13 +1,13 @@
 """Runs the layers of a program: one entry of every lane's lists a cycle."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Signal
+from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
 from trencadis_hw.array import step_layout
 from trencadis_hw.config import EngineConfig
-from trencadis_hw.lane import Lane, address_bits, issue_layout
+from trencadis_hw.lane import Lane, address_bits, issue_layout, lookup_layout
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadSignature, add_load_port
 from trencadis_hw.streams import delay
@@ -51,8 +51,8 @@ class Sequencer(wiring.Component):
         All lanes' lists have ended, `Lane.latency` cycles after the issue.
     queue_taken : In(1)
         A beat has left the queue behind the array.
-    issue : Out(issue_layout)
-        To the lanes.
+    issue, lookup : Out(issue_layout), Out(lookup_layout)
+        To the lanes; `lookup` follows the issue by `Lane.lookup_latency` cycles.
     step : Out(step_layout)
         What the issue is part of.
     load : In(LoadSignature)
@@ -75,6 +75,7 @@ class Sequencer(wiring.Component):
                 "ended": In(1),
                 "queue_taken": In(1),
                 "issue": Out(issue_layout(config)),
+                "lookup": Out(lookup_layout(config)),
                 "step": Out(step_layout()),
                 "load": In(LoadSignature(load_bits)),
             }
@@ -304,15 +305,21 @@ class Sequencer(wiring.Component):
             released = held
         m.d.comb += self.release.eq(released)
 
+        lookup = Signal(lookup_layout(config))
+        m.d.comb += [
+            lookup.dense.eq(layer.dense),
+            lookup.index.eq(entry),
+            lookup.weight_row.eq(slot_row),
+            lookup.walk_first.eq(entry == 0),
+            lookup.dynamic.eq(layer.dynamic),
+            Value.cast(self.lookup).eq(
+                delay(m, Value.cast(lookup), 1 + Lane.lookup_latency, name="lookup")
+            ),
+        ]
         m.d.sync += [
             self.issue.valid.eq(issuing),
             self.issue.address.eq(entry_address),
             self.issue.slot.eq(layer.slot_base + slot),
-            self.issue.dense.eq(layer.dense),
-            self.issue.index.eq(entry),
-            self.issue.weight_row.eq(slot_row),
-            self.issue.walk_first.eq(entry == 0),
-            self.issue.dynamic.eq(layer.dynamic),
             self.step.first.eq(issuing & (entry == 0) & (slot == 0)),
             self.step.last.eq((issuing & last_issue) | syncing),
             self.step.layer.eq(number),

@@ -28,14 +28,18 @@ def connect_streams(m: Module, *, source: stream.Interface, sink: stream.Interfa
     ]
 
 
-def delay(m: Module, value: Value, cycles: int, *, name: str) -> Value:
+def delay(m: Module, value: Value, cycles: int, *, name: str, registers: bool = False) -> Value:
     """`value` as it was `cycles` cycles ago.
 
-    The registers have no reset, so that synthesis can use shift registers: a valid bit that must
-    not be garbage after reset needs registers of its own.
+    The stages have no reset, so that synthesis can use shift registers: a valid bit that must not
+    be garbage after reset needs registers of its own. With `registers` they are registers: where
+    there are many short delays, flip-flops are less scarce than the LUTs of shift registers.
     """
+    attributes = {"srl_style": "register"} if registers else {}
     for cycle in range(cycles):
-        stage = Signal.like(value, name=f"{name}_{cycle + 1}", reset_less=True)
+        stage = Signal.like(
+            value, name=f"{name}_{cycle + 1}", reset_less=not registers, attrs=attributes
+        )
         m.d.sync += stage.eq(value)
         value = stage
     return value

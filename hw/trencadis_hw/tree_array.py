@@ -66,6 +66,7 @@ class TreeArray(wiring.Component):
                         row[f"kernel{tile + odd}"],
                         PairMultiplier.latency,
                         name=f"kernel_{lane}_{tile + odd}",
+                        registers=True,
                     )
                     product = multiplier.high_product if odd else multiplier.low_product
                     products[tile + odd].append(

@@ -9,7 +9,6 @@ from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadSignature, add_load_port
 from trencadis_hw.radix import (
-    COUNT_BITS,
     DIGITS,
     DigitCounter,
     choose_winners,
@@ -78,10 +77,11 @@ class WholeSelector(wiring.Component):
             attrs={"ram_style": "block"},
         )
         write, read = rows.write_port(), rows.read_port()
-        m.submodules.counter = counter = DigitCounter(config.requantisers)
+        most = config.whole_rows * config.requantisers
+        m.submodules.counter = counter = DigitCounter(config.requantisers, most)
         m.submodules.queue = queue = Queue(row_layout(config), 4)
 
-        threshold = Signal(threshold_layout())
+        threshold = Signal(threshold_layout(most))
         number = Signal(range(DIGITS))
         address = Signal(range(config.whole_rows))
         last_address = Signal(range(config.whole_rows))
@@ -131,7 +131,7 @@ class WholeSelector(wiring.Component):
         m.d.sync += [counted.eq(counting), won.eq(winning)]
         row = Mux(filling, Value.cast(self.i.payload), Value.cast(read.data))
         row = row_layout(config)(row)
-        start = threshold_layout().const({"digits": 0, "k": 0})
+        start = threshold_layout(most).const({"digits": 0, "k": 0})
         m.d.comb += [
             counter.valid.eq(filling | counted),
             counter.keys.eq(row.keys),
@@ -147,7 +147,7 @@ class WholeSelector(wiring.Component):
             ]
 
         candidate = read.data
-        left = Signal(COUNT_BITS)
+        left = Signal.like(threshold.k)
         winner_layer = layers.read_port(domain="comb")
         m.d.comb += winner_layer.addr.eq(candidate.layer)
         winners, left_after = choose_winners(

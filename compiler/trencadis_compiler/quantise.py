@@ -1,0 +1,72 @@
+"""Quantising float models, by onnxruntime: the only door to its quantiser."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.graph import Graph
+
+__all__ = ["is_quantised", "quantised_copy"]
+
+Array = npt.NDArray[Any]
+
+
+def is_quantised(graph: Graph) -> bool:
+    """Whether a graph has quantisers at all."""
+    return any(node.op_type in ("QuantizeLinear", "DequantizeLinear") for node in graph.nodes)
+
+
+@contextmanager
+def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
+    """A quantised copy of a float model, calibrated on `inputs`; gone when the context ends.
+
+    Weights become int8 with a scale a kernel, activations int8 with a scale a tensor.
+
+    Raises
+    ------
+    CompileError
+        If onnxruntime is missing or cannot quantise the model.
+    """
+    try:
+        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+    except ImportError as error:
+        raise CompileError(
+            f"{path}: quantising a float model needs onnxruntime; install it with: "
+            "pip install 'trencadis[compiler]'"
+        ) from error
+
+    info = graph.inputs[0]
+    fixed_batch = info.shape[0] or 1
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._batches = iter(
+                inputs[i : i + fixed_batch]
+                for i in range(0, len(inputs) - fixed_batch + 1, fixed_batch)
+            )
+
+        def get_next(self) -> dict[str, Array] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {info.name: np.ascontiguousarray(batch)}
+
+    with tempfile.TemporaryDirectory(prefix="trencadis-") as folder:
+        copy = Path(folder) / path.name
+        # Its advice on pre-processing comes as warnings of the root logger.
+        logging.disable(logging.WARNING)
+        try:
+            quantize_static(
+                str(path), str(copy), Reader(), quant_format=QuantFormat.QDQ, per_channel=True
+            )
+        except Exception as error:
+            reason = " ".join(str(error).split())[:160]
+            raise CompileError(f"{path}: onnxruntime cannot quantise the model: {reason}") from error
+        finally:
+            logging.disable(logging.NOTSET)
+        yield copy

@@ -1,0 +1,88 @@
+"""Timing a session: the device's cycles, and the host's part of the time."""
+
+import time
+from statistics import median
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_host.packing import pack_inputs, unpack_outputs
+from trencadis_host.session import Session
+
+__all__ = ["measure", "random_inputs"]
+
+
+def random_inputs(session: Session, words: int, seed: int = 0) -> npt.NDArray[Any]:
+    """Inputs that use the whole range of the input's quantisation."""
+    form = session.overlay.input
+    rng = np.random.default_rng(seed)
+    shape = (words, *(size for size in form.shape[1:] if size is not None))
+    keys = rng.integers(0, 256, shape)
+    if form.dtype in ("int8", "uint8"):
+        return (keys - form.key_offset).astype(form.dtype)
+    return ((keys - form.zero_key) * form.scale).astype(form.dtype)
+
+
+def measure(
+    session: Session, array: npt.NDArray[Any] | None, *, words: int, runs: int
+) -> dict[str, Any]:
+    """Run words several times.
+
+    Parameters
+    ----------
+    session : Session
+        The network on its device.
+    array : array, optional
+        Inputs, repeated or cut to `words`; random ones if left out.
+    words : int
+        Words a run.
+    runs : int
+        Runs to time, after one that is not counted.
+
+    Returns
+    -------
+    dict
+        Medians over the runs. `cycles` figures are None where the device does not count.
+    """
+    inputs = random_inputs(session, words) if array is None else np.resize(array, (words, *array.shape[1:]))
+    name = session.get_inputs()[0].name
+    session.run(None, {name: inputs})
+    seconds = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        session.run(None, {name: inputs})
+        seconds.append(time.perf_counter() - started)
+    statistics = session.statistics
+    assert statistics is not None
+    overlay = session.overlay
+    report = overlay.report
+    cores = overlay.kernel.cores
+    packed = pack_inputs(overlay, inputs)
+    packing = _seconds(lambda: pack_inputs(overlay, inputs), runs)
+    results = np.zeros((words, overlay.output_bytes), np.uint8)
+    unpacking = _seconds(lambda: unpack_outputs(overlay, results), runs)
+    elapsed = median(seconds)
+    return {
+        "words": words,
+        "runs": runs,
+        "predicted_cycles_per_word": report["cycles_per_word"] / cores,
+        "prediction": report["cycles_are"],
+        "steady_cycles_per_word": statistics.steady_cycles,
+        "cycles": statistics.cycles,
+        "seconds_per_run": elapsed,
+        "words_per_second": words / elapsed,
+        "simulated_cycles_per_second": None if statistics.cycles is None else statistics.cycles / elapsed,
+        "packing_seconds": packing,
+        "packing_bytes_per_second": packed.nbytes / packing,
+        "unpacking_seconds": unpacking,
+    }
+
+
+def _seconds(function: Any, runs: int) -> float:
+    times = []
+    for _ in range(runs):
+        started = time.perf_counter()
+        function()
+        times.append(time.perf_counter() - started)
+    return float(median(times))

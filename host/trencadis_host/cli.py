@@ -1,0 +1,168 @@
+"""`sparse-run` and `sparse-bench`."""
+
+import io
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from trencadis_hw.container import ContainerError, InputError, write_atomically
+from trencadis_host.benchmark import measure
+from trencadis_host.device import DeviceError, UnknownDeviceError, device_names
+from trencadis_host.session import Session
+
+__all__ = ["bench", "load_array", "run"]
+
+BAD_INPUT = 2
+DEVICE_FAILED = 1
+
+FILE = click.Path(path_type=Path)
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+device_option = click.option(
+    "--device",
+    default="emulator",
+    show_default=True,
+    help=f"Where to compute: {', '.join(device_names())}.",
+)
+build_dir_option = click.option(
+    "--build-dir",
+    type=FILE,
+    default=Path("build/sim"),
+    show_default=True,
+    help="Where simulators are kept.",
+)
+timeout_option = click.option(
+    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds a run may take."
+)
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("model", type=FILE)
+@click.option("--input", "input_path", type=FILE, required=True, help="Inputs (.npy), a word a row.")
+@click.option("--output", type=FILE, help="Where to write the outputs (.npy).  [default: print them]")
+@device_option
+@build_dir_option
+@timeout_option
+@click.option("--json", "as_json", is_flag=True, help="Print what the run took as JSON.")
+@click.version_option(package_name="trencadis")
+def run(
+    model: Path,
+    input_path: Path,
+    output: Path | None,
+    device: str,
+    build_dir: Path,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Run inputs through a compiled MODEL (.tcd)."""
+    with _errors("sparse-run"):
+        array = load_array(input_path)
+        with _session(model, device, build_dir, timeout_s) as session:
+            outputs = session.run(None, {session.get_inputs()[0].name: array})[0]
+            statistics = session.statistics
+        if output is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, outputs)
+            write_atomically(output, buffer.getvalue())
+    assert statistics is not None
+    if as_json:
+        print(json.dumps(vars(statistics)))
+    elif output is None:
+        np.set_printoptions(threshold=1000, linewidth=110)
+        print(outputs)
+    else:
+        print(f"{output}: {'x'.join(map(str, outputs.shape))} {outputs.dtype}")
+
+
+@click.command(context_settings=CONTEXT)
+@click.argument("model", type=FILE)
+@click.option("--input", "input_path", type=FILE, help="Inputs (.npy).  [default: random ones]")
+@click.option("--words", type=click.IntRange(2), default=32, show_default=True, help="Words a run.")
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs to time.")
+@device_option
+@build_dir_option
+@timeout_option
+@click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
+@click.version_option(package_name="trencadis")
+def bench(
+    model: Path,
+    input_path: Path | None,
+    words: int,
+    runs: int,
+    device: str,
+    build_dir: Path,
+    timeout_s: float,
+    as_json: bool,
+) -> None:
+    """Measure a compiled MODEL (.tcd): cycles against the prediction, and words a second."""
+    with _errors("sparse-bench"), _session(model, device, build_dir, timeout_s) as session:
+        array = None if input_path is None else load_array(input_path)
+        figures = measure(session, array, words=words, runs=runs)
+    if as_json:
+        print(json.dumps(figures, indent=2))
+        return
+    table = Table(title=f"{model} on {device}", title_justify="left", show_header=False)
+    table.add_column(), table.add_column(justify="right")
+    for name, value in figures.items():
+        text = f"{value:,.4g}" if isinstance(value, float) else str(value)
+        table.add_row(name.replace("_", " "), text)
+    Console().print(table)
+
+
+def load_array(path: Path) -> npt.NDArray[Any]:
+    """An array from a file.
+
+    Raises
+    ------
+    InputError
+        If the file does not hold one array of numbers.
+    """
+    try:
+        loaded = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path}: not an array of numbers (.npy): {error}") from error
+    if not isinstance(loaded, np.ndarray):
+        raise InputError(f"{path}: holds several arrays; give an .npy file with one")
+    return loaded
+
+
+@contextmanager
+def _session(model: Path, device: str, build_dir: Path, timeout_s: float) -> Iterator[Session]:
+    started = time.monotonic()
+    console = Console(stderr=True)
+    with console.status("opening the device") as status:
+
+        def progress(text: str) -> None:
+            status.update(text)
+            if not console.is_terminal and time.monotonic() - started > 1:
+                print(f"{text} ...", file=sys.stderr)
+
+        with Session(
+            model, device, build_dir=build_dir, timeout_s=timeout_s, progress=progress
+        ) as session:
+            status.update("running")
+            yield session
+
+
+@contextmanager
+def _errors(program: str) -> Iterator[None]:
+    """One line for a user's mistake (exit status 2) or a device's failure (1)."""
+    try:
+        yield
+    except (ContainerError, InputError, UnknownDeviceError) as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
+    except DeviceError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        raise SystemExit(DEVICE_FAILED) from None

@@ -1,0 +1,123 @@
+"""Whether everything that computes a network agrees: devices, exact arithmetic, onnxruntime."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_compiler.compile import import_model
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.reference import evaluate
+from trencadis_host.packing import unpack_outputs
+from trencadis_host.session import Session
+from trencadis_hw.container import Overlay
+
+__all__ = ["Agreement", "onnxruntime_outputs", "reference_outputs", "verify"]
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How the outputs of one way of computing compare with exact arithmetic.
+
+    Attributes
+    ----------
+    name : str
+        Of the device, or `onnxruntime`.
+    differing : int
+        Outputs that are not equal.
+    outputs : int
+        Outputs compared.
+    largest_steps : float
+        Largest difference, in steps of the output's quantisation; of its values if it has none.
+    """
+
+    name: str
+    differing: int
+    outputs: int
+    largest_steps: float
+
+
+def reference_outputs(model: Path, overlay: Overlay, inputs: Array) -> Array:
+    """The model's outputs in exact arithmetic, straight from the ONNX file."""
+    network = import_model(model)
+    keys = overlay.input.keys(inputs).transpose(0, 3, 1, 2).astype(np.int64)
+    outputs = evaluate(network, keys).transpose(0, 2, 3, 1)
+    form = overlay.output
+    places = np.zeros((len(inputs), form.rows, form.columns, form.places), "<i4" if form.raw else np.uint8)
+    places[..., list(form.order)] = outputs
+    words = np.zeros((len(inputs), overlay.output_bytes), np.uint8)
+    flat = places.reshape(len(inputs), -1).view(np.uint8)
+    words[:, : flat.shape[1]] = flat
+    return unpack_outputs(overlay, words)
+
+
+def onnxruntime_outputs(model: Path, inputs: Array) -> Array:
+    """The model's outputs by onnxruntime, without graph optimisations.
+
+    Raises
+    ------
+    CompileError
+        If onnxruntime is missing or cannot run the model.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise CompileError(
+            "comparing needs onnxruntime; install it with: pip install 'trencadis[compiler]'"
+        ) from error
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    declared = session.get_inputs()[0]
+    size = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
+    padded = np.concatenate([inputs, np.repeat(inputs[-1:], -len(inputs) % size, axis=0)])
+    results = [
+        session.run(None, {declared.name: padded[i : i + size]})[0]
+        for i in range(0, len(padded), size)
+    ]
+    return np.concatenate(results)[: len(inputs)]
+
+
+def verify(
+    model: Path,
+    image: Path,
+    inputs: Array,
+    devices: Sequence[str],
+    *,
+    build_dir: Path = Path("build/sim"),
+    progress: Callable[[str], None] = lambda text: None,
+) -> list[Agreement]:
+    """Compute inputs in several ways and compare each with exact arithmetic.
+
+    Returns
+    -------
+    list of Agreement
+        One for every device, and one for onnxruntime.
+    """
+    overlay = Overlay.load(image)
+    progress("exact arithmetic")
+    expected = reference_outputs(model, overlay, inputs)
+    found = []
+    for device in devices:
+        progress(f"device {device}")
+        with Session(image, device, build_dir=build_dir, progress=progress) as session:
+            name = session.get_inputs()[0].name
+            found.append((device, session.run(None, {name: inputs})[0]))
+    progress("onnxruntime")
+    found.append(("onnxruntime", onnxruntime_outputs(model, inputs)))
+    step = 1.0 if overlay.output.raw or overlay.output.integer else overlay.output.scales[0]
+    return [
+        Agreement(
+            name=name,
+            differing=int(np.count_nonzero(outputs != expected)),
+            outputs=expected.size,
+            largest_steps=float(np.abs(outputs.astype(np.float64) - expected).max() / step),
+        )
+        for name, outputs in found
+    ]

@@ -1,0 +1,79 @@
+"""Where a training stands, in one safetensors file that is there complete or not at all."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import safetensors
+import safetensors.torch
+import torch
+
+from trencadis_hw.container import write_atomically
+from trencadis_train.errors import TrainingError
+
+__all__ = ["Checkpoint"]
+
+FORMAT = "trencadis-training-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name, and plain data.
+
+    Attributes
+    ----------
+    tensors : mapping of str to tensor
+        On the CPU.
+    data : mapping of str to Any
+        JSON-ready.
+    """
+
+    tensors: Mapping[str, torch.Tensor]
+    data: Mapping[str, Any]
+
+    def save(self, path: Path) -> None:
+        """Write the file."""
+        tensors = {
+            name: tensor.detach().to("cpu", copy=True).contiguous()
+            for name, tensor in self.tensors.items()
+        }
+        metadata = {"format": FORMAT, "data": json.dumps(self.data)}
+        write_atomically(path, safetensors.torch.save(tensors, metadata))
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read the file; nothing in it is executed.
+
+        Raises
+        ------
+        TrainingError
+            If it is missing, damaged, or of another version.
+        """
+        try:
+            with safetensors.safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if metadata.get("format") != FORMAT:
+                raise ValueError(f"its format is {metadata.get('format')!r}, not {FORMAT!r}")
+            data = json.loads(metadata.get("data", ""))
+            if not isinstance(data, dict):
+                raise ValueError("it has no data")
+        except FileNotFoundError as error:
+            raise TrainingError(f"{path}: there is no such file") from error
+        except Exception as error:  # safetensors raises exceptions of its own
+            text = " ".join(str(error).split())
+            raise TrainingError(
+                f"{path}: not a usable checkpoint ({text}); delete it to start anew"
+            ) from error
+        return cls(tensors, data)
+
+    def part(self, prefix: str) -> dict[str, torch.Tensor]:
+        """Tensors whose names begin with a prefix and a dot, without it."""
+        start = f"{prefix}."
+        return {
+            name.removeprefix(start): tensor
+            for name, tensor in self.tensors.items()
+            if name.startswith(start)
+        }

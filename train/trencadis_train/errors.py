@@ -1,0 +1,7 @@
+"""What the trainers say when they refuse something."""
+
+__all__ = ["TrainingError"]
+
+
+class TrainingError(ValueError):
+    """A recipe, data set or model that cannot be trained. One line: subject, rule, value, remedy."""

@@ -1,0 +1,133 @@
+"""Examples with their classes: what every loader returns. NumPy only."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_train.errors import TrainingError
+
+__all__ = ["Labelled", "Splits"]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Examples and their classes.
+
+    Attributes
+    ----------
+    images : uint8 array, shape (examples, rows, columns)
+        Pixels, or log-mel features (rows are time, columns are bands).
+    labels : int64 array, shape (examples,)
+        Class of every example.
+
+    Raises
+    ------
+    TrainingError
+        If shapes or types are others.
+    """
+
+    images: npt.NDArray[np.uint8]
+    labels: npt.NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != np.uint8 or self.images.ndim != 3:
+            raise TrainingError(
+                "images must be bytes of shape (examples, rows, columns), not "
+                f"{self.images.dtype} of shape {list(self.images.shape)}"
+            )
+        if self.labels.shape != self.images.shape[:1]:
+            raise TrainingError(
+                f"labels must be one an image, not {list(self.labels.shape)} for "
+                f"{len(self.images)} images"
+            )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def where(self, chosen: npt.NDArray[np.integer] | npt.NDArray[np.bool_]) -> Self:
+        """The examples that an index or a mask chooses, in its order."""
+        return type(self)(self.images[chosen], self.labels[chosen])
+
+
+@dataclass(frozen=True)
+class Splits:
+    """A data set: three disjoint parts, and what its classes are called.
+
+    Attributes
+    ----------
+    train, validation, test : Labelled
+        To learn from; to choose by; to report, once.
+    classes : tuple of str
+        Name of every class.
+    noise : uint8 array, shape (clips, rows, columns), or None
+        Recordings without a word, to add to others.
+    credit : str
+        Who made the recordings, and the licence, where one must be named.
+    """
+
+    train: Labelled
+    validation: Labelled
+    test: Labelled
+    classes: tuple[str, ...]
+    noise: npt.NDArray[np.uint8] | None = None
+    credit: str = ""
+
+    def __post_init__(self) -> None:
+        for name, part in self.parts:
+            if not len(part):
+                raise TrainingError(f"the {name} part of the data set is empty")
+            if part.labels.min() < 0 or part.labels.max() >= len(self.classes):
+                raise TrainingError(
+                    f"labels of the {name} part are in {part.labels.min()}..{part.labels.max()}, "
+                    f"but there are {len(self.classes)} classes"
+                )
+            if part.images.shape[1:] != self.train.images.shape[1:]:
+                raise TrainingError(
+                    f"images of the {name} part are {list(part.images.shape[1:])}, those of the "
+                    f"train part {list(self.train.images.shape[1:])}"
+                )
+
+    @property
+    def parts(self) -> tuple[tuple[str, Labelled], ...]:
+        """The three parts with their names."""
+        return ("train", self.train), ("validation", self.validation), ("test", self.test)
+
+    @classmethod
+    def stratified(
+        cls,
+        images: npt.NDArray[np.uint8],
+        labels: npt.NDArray[np.int64],
+        classes: tuple[str, ...],
+        *,
+        validation: float,
+        test: float,
+        seed: int = 0,
+    ) -> Self:
+        """Split at random such that every class has the same share in every part.
+
+        Parameters
+        ----------
+        images, labels
+            As in `Labelled`.
+        classes : tuple of str
+            Name of every class.
+        validation, test : float
+            Shares of the two parts; what is left is for training.
+        seed : int
+            The same seed gives the same split.
+        """
+        rng = np.random.default_rng(seed)
+        chosen: dict[str, list[npt.NDArray[np.int64]]] = {"train": [], "validation": [], "test": []}
+        for number in range(len(classes)):
+            members = rng.permutation(np.flatnonzero(labels == number))
+            first = round(test * len(members))
+            second = first + round(validation * len(members))
+            for name, part in zip(
+                ("test", "validation", "train"), np.split(members, [first, second]), strict=True
+            ):
+                chosen[name].append(part)
+        whole = Labelled(images, labels)
+        parts = {name: whole.where(np.sort(np.concatenate(chosen[name]))) for name in chosen}
+        return cls(**parts, classes=classes)
