@@ -108,7 +108,9 @@ def _info(value: onnx_ir.Value, path: Path) -> TensorInfo:
     try:
         dtype = value.dtype.numpy().name
     except TypeError as error:
-        raise CompileError(f"{path}: {value.name!r} has type {value.dtype}, not a tensor") from error
+        raise CompileError(
+            f"{path}: {value.name!r} has type {value.dtype}, not a tensor"
+        ) from error
     return TensorInfo(value.name or "", shape, dtype)
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trencadis_compiler.ir import TensorInfo
 
-__all__ = ["Graph", "K_WINNERS", "Node"]
+__all__ = ["K_WINNERS", "Graph", "Node"]
 
 K_WINNERS = "KWinners"
 """Operator that the pass `k_winners` puts in place of a k-WTA pattern: one input, one output,

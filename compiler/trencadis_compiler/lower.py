@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from trencadis_hw import abi
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.graph import K_WINNERS, Graph, Node
 from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, Winners
-from trencadis_hw import abi
 
 __all__ = ["SUPPORTED", "lower"]
 
@@ -192,7 +192,9 @@ class _Lowering:
                 table = _table(source.functions, quantisation, quantisation)
                 source = replace(source, draft=replace(draft, table=table))
             elif source.functions:
-                raise CompileError(f"{node}: {source.functions[0].name} on the input; apply it on the host")
+                raise CompileError(
+                    f"{node}: {source.functions[0].name} on the input; apply it on the host"
+                )
             return replace(source, quantisation=quantisation, integer=True, functions=())
         if source.draft is None:
             if _same(quantisation, source.quantisation) and not source.functions:
@@ -240,7 +242,9 @@ class _Lowering:
         rank = 1 if one_dimensional else 2
         kernels = weights.integers
         if kernels.ndim != rank + 2:
-            raise CompileError(f"{node}: {kernels.ndim - 2} dimensions of windows on a map with {rank}")
+            raise CompileError(
+                f"{node}: {kernels.ndim - 2} dimensions of windows on a map with {rank}"
+            )
         groups = int(node.attributes.get("group", 1))
         channels = source.sizes["C"]
         if groups < 1 or channels != kernels.shape[1] * groups or kernels.shape[0] % groups:
@@ -254,7 +258,9 @@ class _Lowering:
         stride, dilation = (
             self._pair(node, name, one_dimensional) for name in ("strides", "dilations")
         )
-        padding = self._padding(node, in_shape[1:], kernels.shape[2:], stride, dilation, one_dimensional)
+        padding = self._padding(
+            node, in_shape[1:], kernels.shape[2:], stride, dilation, one_dimensional
+        )
         return self._begin(node, source, weights, kernels, in_shape, stride, dilation, padding)
 
     def multiply_matrix(self, node: Node) -> _Value:
@@ -266,7 +272,9 @@ class _Lowering:
             )
         for name, plain in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
             if node.attributes.get(name, plain) != plain:
-                raise CompileError(f"{node}: {name} is {node.attributes[name]}; only {plain} is supported")
+                raise CompileError(
+                    f"{node}: {name} is {node.attributes[name]}; only {plain} is supported"
+                )
         weights = self._weights(node, 1)
         matrix = weights.integers
         if matrix.ndim != 2:
@@ -285,9 +293,7 @@ class _Lowering:
             kernels = kernels[..., None]
         kernels = kernels.transpose(0, *(1 + letters.index(letter) for letter in "CHW"))
         in_shape = (kernels.shape[1], kernels.shape[2], kernels.shape[3])
-        made = self._begin(
-            node, source, weights, kernels, in_shape, (1, 1), (1, 1), (0, 0, 0, 0)
-        )
+        made = self._begin(node, source, weights, kernels, in_shape, (1, 1), (1, 1), (0, 0, 0, 0))
         return replace(made, axes=("C",), sizes={"C": matrix.shape[0]})
 
     def max_pool(self, node: Node) -> _Value:
@@ -309,13 +315,17 @@ class _Lowering:
         size = (source.sizes.get("H", 1), source.sizes["W"])
         padding = self._padding(node, size, kernel, stride, (1, 1), one_dimensional)
         if any(padding):
-            raise CompileError(f"{node}: padded pooling is not supported; pad the map, or pool without")
+            raise CompileError(
+                f"{node}: padded pooling is not supported; pad the map, or pool without"
+            )
         if any(have < want for have, want in zip(size, kernel, strict=True)):
             raise CompileError(f"{node}: its window {kernel} is larger than the map {size}")
         if node.attributes.get("ceil_mode", 0) and any(
             (have - want) % step for have, want, step in zip(size, kernel, stride, strict=True)
         ):
-            raise CompileError(f"{node}: windows that reach over the edge (ceil_mode) are not supported")
+            raise CompileError(
+                f"{node}: windows that reach over the edge (ceil_mode) are not supported"
+            )
         rows, columns = (
             (have - want) // step + 1 for have, want, step in zip(size, kernel, stride, strict=True)
         )
@@ -328,9 +338,13 @@ class _Lowering:
         if source.draft is None:
             raise CompileError(f"{node}: k-WTA on the model's input; apply it on the host")
         if source.quantisation is None:
-            raise CompileError(f"{node}: k-WTA on activations that are not quantised; quantise its input")
+            raise CompileError(
+                f"{node}: k-WTA on activations that are not quantised; quantise its input"
+            )
         if source.draft.winners is not None:
-            raise CompileError(f"{node}: a second k-WTA on one layer; keep the one with fewer winners")
+            raise CompileError(
+                f"{node}: a second k-WTA on one layer; keep the one with fewer winners"
+            )
         axis = int(node.attributes["axis"]) % (len(source.axes) + 1)
         letters = source.axes[axis - 1] if axis else ""
         whole = len(source.axes) == 1
@@ -475,7 +489,9 @@ class _Lowering:
             )
         if not all(function.keeps for function in source.functions):
             names = ", ".join(function.name for function in source.functions)
-            raise CompileError(f"{user}: {names} is not followed by a quantisation; quantise its output")
+            raise CompileError(
+                f"{user}: {names} is not followed by a quantisation; quantise its output"
+            )
         table = _table(source.functions, source.quantisation, source.quantisation)
         draft = replace(source.draft, table=tuple(table[key] for key in source.draft.table))
         return replace(source, draft=draft, functions=())
@@ -509,7 +525,9 @@ class _Lowering:
                 "--calibration data to have that done"
             )
         if not isinstance(value, _Quantised):
-            raise CompileError(f"{node}: its weights are computed by the model; they must be constant")
+            raise CompileError(
+                f"{node}: its weights are computed by the model; they must be constant"
+            )
         low, high = int(value.integers.min(initial=0)), int(value.integers.max(initial=0))
         if low < -128 or high > 127:
             raise CompileError(
@@ -532,7 +550,9 @@ class _Lowering:
         """Start a layer on its input."""
         outputs = kernels.shape[0]
         rank = weights.integers.ndim
-        if weights.scale.size not in (1, outputs) or (weights.scale.size > 1 and weights.axis % rank):
+        if weights.scale.size not in (1, outputs) or (
+            weights.scale.size > 1 and weights.axis % rank
+        ):
             raise CompileError(
                 f"{node}: {weights.scale.size} weight scales for {outputs} kernels; the overlay takes "
                 "one for all or one a kernel"
@@ -576,7 +596,9 @@ class _Lowering:
         return tuple(numbers if len(numbers) == outputs else numbers * outputs)
 
     def _pair(self, node: Node, name: str, one_dimensional: bool) -> tuple[int, int]:
-        values = [int(value) for value in node.attributes.get(name, [1] if one_dimensional else [1, 1])]
+        values = [
+            int(value) for value in node.attributes.get(name, [1] if one_dimensional else [1, 1])
+        ]
         if len(values) != (1 if one_dimensional else 2) or min(values) < 1:
             raise CompileError(f"{node}: {name} is {values}; it needs a positive number an axis")
         return (1, values[0]) if one_dimensional else (values[0], values[1])
@@ -603,7 +625,9 @@ class _Lowering:
             return before[0], before[1], after[0], after[1]
         if auto == "VALID":
             return 0, 0, 0, 0
-        pads = [int(pad) for pad in node.attributes.get("pads", [0, 0] if one_dimensional else [0] * 4)]
+        pads = [
+            int(pad) for pad in node.attributes.get("pads", [0, 0] if one_dimensional else [0] * 4)
+        ]
         if len(pads) != (2 if one_dimensional else 4) or min(pads) < 0:
             raise CompileError(f"{node}: pads are {pads}; they must not be negative, two an axis")
         return (0, pads[0], 0, pads[1]) if one_dimensional else (pads[0], pads[1], pads[2], pads[3])
@@ -619,7 +643,9 @@ class _Lowering:
             axes = self._constant(node, 1) if len(node.inputs) > 1 else wanted
             numbers = [] if axes is None else [int(axis) for axis in np.ravel(axes)]
             if node.op_type == "Squeeze":
-                gone = [axis % rank for axis in numbers] or [i for i in range(1, rank) if old[i] == 1]
+                gone = [axis % rank for axis in numbers] or [
+                    i for i in range(1, rank) if old[i] == 1
+                ]
                 return tuple(size for i, size in enumerate(old) if i not in gone)
             new = list(old)
             for axis in sorted(axis % (rank + len(numbers)) for axis in numbers):

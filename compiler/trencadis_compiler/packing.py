@@ -81,7 +81,9 @@ def pack(
         Tiles with their kernels in ascending order, tiles ordered by their first kernel.
     """
     if depth < 1 or kernels_per_tile < 1:
-        raise ValueError(f"depth and kernels_per_tile must be positive, not {depth}, {kernels_per_tile}")
+        raise ValueError(
+            f"depth and kernels_per_tile must be positive, not {depth}, {kernels_per_tile}"
+        )
     rng = np.random.default_rng(seed)
     bound = fewest_tiles(occupied, kernels_per_tile, depth)
     order = list(np.argsort(-occupied.sum(axis=1), kind="stable"))

@@ -4,11 +4,12 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trencadis_hw import abi
+from trencadis_hw.config import CoreConfig, EngineConfig
+
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
 from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
-from trencadis_hw import abi
-from trencadis_hw.config import CoreConfig, EngineConfig
 
 __all__ = ["MapPlacement", "PlacedLayer", "Placement", "place", "slot_addresses"]
 
@@ -273,9 +274,7 @@ def _check_output(plan: LayerPlan, *, last: bool) -> None:
             )
 
 
-def _place_map(
-    plan: LayerPlan, pool: dict[str, _Allocator], *, two_buffers: bool
-) -> MapPlacement:
+def _place_map(plan: LayerPlan, pool: dict[str, _Allocator], *, two_buffers: bool) -> MapPlacement:
     """The input map of a layer in the memories of its engine."""
     layer, feed = plan.layer, plan.feed
     top, left, bottom, right = layer.padding

@@ -66,7 +66,9 @@ def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
             )
         except Exception as error:
             reason = " ".join(str(error).split())[:160]
-            raise CompileError(f"{path}: onnxruntime cannot quantise the model: {reason}") from error
+            raise CompileError(
+                f"{path}: onnxruntime cannot quantise the model: {reason}"
+            ) from error
         finally:
             logging.disable(logging.NOTSET)
         yield copy

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trencadis_compiler.place import Placement
 from trencadis_hw.container import ContainerError, write_atomically
+
+from trencadis_compiler.place import Placement
 
 __all__ = ["write_report"]
 
@@ -84,7 +85,8 @@ def _tiles_plot(placement: Placement) -> bytes:
         packing, weights = placed.plan.packing, placed.plan.layer.weights
         rows = weights[0].size * packing.depth
         filled = [
-            sum(int((weights[kernel] != 0).sum()) for kernel in tile) / rows for tile in packing.tiles
+            sum(int((weights[kernel] != 0).sum()) for kernel in tile) / rows
+            for tile in packing.tiles
         ]
         axes.bar(range(len(filled)), filled, width=1.0, color="#2f5d8a")
         axes.set_ylim(0, 1)

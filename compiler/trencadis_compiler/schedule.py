@@ -9,8 +9,9 @@ on two words: the second half of the layers lags one word behind, and the two ha
 import math
 from dataclasses import dataclass
 
-from trencadis_compiler.place import PlacedLayer, Placement
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD, EngineTiming
+
+from trencadis_compiler.place import PlacedLayer, Placement
 
 __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
 
@@ -71,7 +72,8 @@ class Schedule:
 def schedule(placement: Placement) -> Schedule:
     """Find the order of layers with the shortest period."""
     engines = tuple(
-        _engine_schedule(placement.on_engine(engine)) for engine in range(len(placement.core.engines))
+        _engine_schedule(placement.on_engine(engine))
+        for engine in range(len(placement.core.engines))
     )
     feed = placement.layers[0].plan.feed
     loading = feed.channels * feed.rows * feed.columns + LOAD_OVERHEAD
@@ -82,8 +84,6 @@ def schedule(placement: Placement) -> Schedule:
     return Schedule(engines, period, static)
 
 
-
-
 def _engine_schedule(layers: tuple[PlacedLayer, ...]) -> EngineSchedule:
     candidates = [tuple(Turn(layer, 0) for layer in layers)]
     for first in range(1, len(layers)):
@@ -91,9 +91,7 @@ def _engine_schedule(layers: tuple[PlacedLayer, ...]) -> EngineSchedule:
     return min((_run(turns) for turns in candidates), key=lambda found: found.period)
 
 
-def _interleave(
-    early: tuple[PlacedLayer, ...], late: tuple[PlacedLayer, ...]
-) -> tuple[Turn, ...]:
+def _interleave(early: tuple[PlacedLayer, ...], late: tuple[PlacedLayer, ...]) -> tuple[Turn, ...]:
     """Turns of the early layers and, one word behind, of the late ones, alternating."""
     turns: list[Turn] = []
     for i in range(max(len(early), len(late))):
@@ -140,7 +138,9 @@ def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
     """Cycles from a layer's last issue until its output map is complete, at most."""
     plan = placed.plan
     rows = placed.vector_rows
-    cycles = timing.array + plan.beats + plan.beats * plan.groups + timing.requantise + timing.reorder
+    cycles = (
+        timing.array + plan.beats + plan.beats * plan.groups + timing.requantise + timing.reorder
+    )
     winners = plan.layer.winners
     if winners and winners.whole and rows > plan.config.select_rows:
         cycles += 5 * rows + 20

@@ -1,6 +1,7 @@
 """Inference on overlay hardware, its simulation and its emulation."""
 
 from trencadis_hw.container import ContainerError, InputError, Overlay
+
 from trencadis_host.device import DeviceError, Statistics, UnknownDeviceError
 from trencadis_host.session import NodeArg, Session
 

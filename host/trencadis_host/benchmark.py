@@ -45,7 +45,11 @@ def measure(
     dict
         Medians over the runs. `cycles` figures are None where the device does not count.
     """
-    inputs = random_inputs(session, words) if array is None else np.resize(array, (words, *array.shape[1:]))
+    inputs = (
+        random_inputs(session, words)
+        if array is None
+        else np.resize(array, (words, *array.shape[1:]))
+    )
     name = session.get_inputs()[0].name
     session.run(None, {name: inputs})
     seconds = []
@@ -72,7 +76,9 @@ def measure(
         "cycles": statistics.cycles,
         "seconds_per_run": elapsed,
         "words_per_second": words / elapsed,
-        "simulated_cycles_per_second": None if statistics.cycles is None else statistics.cycles / elapsed,
+        "simulated_cycles_per_second": None
+        if statistics.cycles is None
+        else statistics.cycles / elapsed,
         "packing_seconds": packing,
         "packing_bytes_per_second": packed.nbytes / packing,
         "unpacking_seconds": unpacking,

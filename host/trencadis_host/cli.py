@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-
 from trencadis_hw.container import ContainerError, InputError, write_atomically
+
 from trencadis_host.benchmark import measure
 from trencadis_host.device import DeviceError, UnknownDeviceError, device_names
 from trencadis_host.session import Session
@@ -43,14 +43,23 @@ build_dir_option = click.option(
     help="Where simulators are kept.",
 )
 timeout_option = click.option(
-    "--timeout", "timeout_s", type=float, default=600.0, show_default=True, help="Seconds a run may take."
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds a run may take.",
 )
 
 
 @click.command(context_settings=CONTEXT)
 @click.argument("model", type=FILE)
-@click.option("--input", "input_path", type=FILE, required=True, help="Inputs (.npy), a word a row.")
-@click.option("--output", type=FILE, help="Where to write the outputs (.npy).  [default: print them]")
+@click.option(
+    "--input", "input_path", type=FILE, required=True, help="Inputs (.npy), a word a row."
+)
+@click.option(
+    "--output", type=FILE, help="Where to write the outputs (.npy).  [default: print them]"
+)
 @device_option
 @build_dir_option
 @timeout_option

@@ -15,15 +15,9 @@ from dataclasses import dataclass
 __all__ = [
     "ABI_VERSION",
     "BLOCK",
-    "Block",
-    "BroadcastUnit",
     "CONTROL",
-    "Command",
-    "Destination",
     "EMIT",
-    "Emission",
     "FEED",
-    "Field",
     "INDEX_BITS",
     "KEY_BITS",
     "LIST_ADDRESS_BITS",
@@ -32,8 +26,6 @@ __all__ = [
     "PROGRAM",
     "REGION",
     "REQUANTISE",
-    "Record",
-    "Register",
     "SELECT",
     "SEQUENCE",
     "SERIALISE",
@@ -41,10 +33,18 @@ __all__ = [
     "SHIFT_STEP",
     "SLOT",
     "STATISTICS",
+    "VALUE_BITS",
+    "Block",
+    "BroadcastUnit",
+    "Command",
+    "Destination",
+    "Emission",
+    "Field",
+    "Record",
+    "Register",
     "Selection",
     "Status",
     "Target",
-    "VALUE_BITS",
     "gather_record",
     "pack_blocks",
     "scatter_record",
@@ -100,7 +100,9 @@ class Field:
     def encode(self, value: int, record: str) -> int:
         """`value` as an unsigned bit pattern; refuses what does not fit."""
         if not self.low <= value <= self.high:
-            raise ValueError(f"{record}.{self.name} must be in {self.low}..{self.high}, not {value}")
+            raise ValueError(
+                f"{record}.{self.name} must be in {self.low}..{self.high}, not {value}"
+            )
         return value & ((1 << self.bits) - 1)
 
     def decode(self, pattern: int) -> int:
@@ -276,7 +278,9 @@ EMIT = Record(
         Field("row_step", LIST_ADDRESS_BITS, "list address step from row to row of positions"),
         Field("width", 10, "positions of a row - 1"),
         Field("height", 10, "rows of positions - 1"),
-        Field("base", LIST_ADDRESS_BITS, "first entry of the map's first buffer in a lane's memory"),
+        Field(
+            "base", LIST_ADDRESS_BITS, "first entry of the map's first buffer in a lane's memory"
+        ),
         Field("size", LIST_ADDRESS_BITS, "entries of a buffer of the map in a lane's memory"),
         Field("block", 10, "indices of an owner"),
         Field("owners", 8, "owners - 1"),
@@ -362,7 +366,9 @@ def scatter_record(requantisers: int) -> Record:
 def gather_record(requantisers: int) -> Record:
     """For every activation of a row in index order: the bank of the reorder memory it is in."""
     bits = max(1, (requantisers - 1).bit_length())
-    fields = [Field(f"bank{i}", bits, "bank that holds the activation") for i in range(requantisers)]
+    fields = [
+        Field(f"bank{i}", bits, "bank that holds the activation") for i in range(requantisers)
+    ]
     return Record("GATHER", tuple(fields))
 
 
@@ -477,7 +483,10 @@ def unpack_blocks(image: bytes) -> Iterator[Block]:
         payload = image[offset + 16 : end]
         yield Block(
             target=Target(header["target"]),
-            rows=[int.from_bytes(payload[i : i + size], "little") for i in range(0, len(payload), size or 1)],
+            rows=[
+                int.from_bytes(payload[i : i + size], "little")
+                for i in range(0, len(payload), size or 1)
+            ],
             row_bits=8 * size,
             engine=header["engine"],
             unit=header["unit"],
@@ -486,7 +495,9 @@ def unpack_blocks(image: bytes) -> Iterator[Block]:
         offset = end + -end % 16
         if header["target"] == Target.END:
             if offset != len(image):
-                raise ValueError(f"device image has {len(image) - offset} bytes after its END block")
+                raise ValueError(
+                    f"device image has {len(image) - offset} bytes after its END block"
+                )
             return
 
 

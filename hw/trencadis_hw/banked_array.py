@@ -2,7 +2,6 @@
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import memory, wiring
-from amaranth.lib.wiring import In
 
 from trencadis_hw.accumulate import BankedAccumulator
 from trencadis_hw.array import ArraySignature, adder_tree, step_layout
@@ -76,7 +75,9 @@ class BankedArray(wiring.Component):
                     multiplier.value.eq(self.values[lane]),
                 ]
                 for odd in range(2):
-                    accumulator = BankedAccumulator(kernels=config.kernels, sum_bits=config.sum_bits)
+                    accumulator = BankedAccumulator(
+                        kernels=config.kernels, sum_bits=config.sum_bits
+                    )
                     m.submodules[f"accumulate_{lane}_{tile + odd}"] = accumulator
                     kernel = delay(
                         m,
@@ -157,11 +158,11 @@ class BankedArray(wiring.Component):
             for tile in range(config.tiles):
                 for group in range(config.groups):
                     own = sums[group][tile]
-                    column = Signal(
-                        config.sum_bits, name=f"column_{group}_{tile}", reset_less=True
-                    )
+                    column = Signal(config.sum_bits, name=f"column_{group}_{tile}", reset_less=True)
                     if group == 0:
-                        others = sum((sums[g][tile] for g in range(2, config.groups)), start=sums[1][tile])
+                        others = sum(
+                            (sums[g][tile] for g in range(2, config.groups)), start=sums[1][tile]
+                        )
                         m.d.sync += column.eq(own + Mux(combine, others, 0))
                     else:
                         m.d.sync += column.eq(own)

@@ -27,7 +27,12 @@ def _check(condition: bool, subject: str, rule: str, value: object) -> None:
 def _check_range(config: object, name: str, low: int, high: int) -> None:
     value = getattr(config, name)
     subject = f"{type(config).__name__}.{name}"
-    _check(isinstance(value, int) and low <= value <= high, subject, f"an integer in {low}..{high}", value)
+    _check(
+        isinstance(value, int) and low <= value <= high,
+        subject,
+        f"an integer in {low}..{high}",
+        value,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +104,18 @@ class EngineConfig:
         _check_range(self, "tables", 0, 16)
         _check_range(self, "layers", 1, 16)
         _check(self.tiles % 2 == 0, "EngineConfig.tiles", "even", self.tiles)
-        _check(self.lanes % self.groups == 0, "EngineConfig.groups", f"a divisor of {self.lanes} lanes", self.groups)
-        _check(self.routing in ("banked", "trees"), "EngineConfig.routing", "banked or trees", self.routing)
+        _check(
+            self.lanes % self.groups == 0,
+            "EngineConfig.groups",
+            f"a divisor of {self.lanes} lanes",
+            self.groups,
+        )
+        _check(
+            self.routing in ("banked", "trees"),
+            "EngineConfig.routing",
+            "banked or trees",
+            self.routing,
+        )
         _check(
             self.weight_memory in ("block", "ultra", "distributed"),
             "EngineConfig.weight_memory",
@@ -108,10 +123,14 @@ class EngineConfig:
             self.weight_memory,
         )
         _check(
-            self.routing == "banked" or self.groups == 1, "EngineConfig.groups", "1 with adder-tree routing", self.groups
+            self.routing == "banked" or self.groups == 1,
+            "EngineConfig.groups",
+            "1 with adder-tree routing",
+            self.groups,
         )
         _check(
-            self.requantisers & (self.requantisers - 1) == 0 and self.columns % self.requantisers == 0,
+            self.requantisers & (self.requantisers - 1) == 0
+            and self.columns % self.requantisers == 0,
             "EngineConfig.requantisers",
             f"a power of two that divides {self.columns} columns",
             self.requantisers,
@@ -197,7 +216,9 @@ class CoreConfig:
         )
         _check_range(self, "words", 1, 2)
         for i, engine in enumerate(self.engines[1:], start=1):
-            _check(engine.list_entries > 0, f"engine {i}'s list_entries", "positive, it reads lists", 0)
+            _check(
+                engine.list_entries > 0, f"engine {i}'s list_entries", "positive, it reads lists", 0
+            )
 
     @property
     def multipliers(self) -> int:
@@ -229,7 +250,12 @@ class KernelConfig:
         _check_range(self, "cores", 1, 64)
         _check_range(self, "input_beats", 2, 1 << 12)
         _check_range(self, "output_beats", 2, 1 << 12)
-        _check(self.bus_bits in (64, 128, 256, 512), "KernelConfig.bus_bits", "64, 128, 256 or 512", self.bus_bits)
+        _check(
+            self.bus_bits in (64, 128, 256, 512),
+            "KernelConfig.bus_bits",
+            "64, 128, 256 or 512",
+            self.bus_bits,
+        )
 
     @property
     def bus_bytes(self) -> int:

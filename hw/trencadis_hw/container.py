@@ -302,11 +302,16 @@ class Overlay:
         header = abi.HEADER.pack(version=abi.ABI_VERSION, configuration=self.kernel.digest)
         if blocks[0].target != abi.Target.HEADER or list(blocks[0].rows) != [header]:
             raise ValueError("the image was built for another configuration")
-        feeds = [block.rows[0] for block in blocks if block.target == abi.Target.FEED and block.rows]
+        feeds = [
+            block.rows[0] for block in blocks if block.target == abi.Target.FEED and block.rows
+        ]
         if len(feeds) != 1:
             raise ValueError("the image does not describe its input")
         feed = abi.FEED.unpack(feeds[0] & ((1 << abi.FEED.bits) - 1))
-        beats = self.input_bytes // self.kernel.bus_bytes, self.output_bytes // self.kernel.bus_bytes
+        beats = (
+            self.input_bytes // self.kernel.bus_bytes,
+            self.output_bytes // self.kernel.bus_bytes,
+        )
         if beats != (feed["beats"] + 1, feed["out_beats"] + 1):
             raise ValueError("the manifest's word sizes are not those of the image")
         for what, form in (("input", self.input), ("output", self.output)):
@@ -352,7 +357,9 @@ def write_atomically(path: Path, data: bytes) -> None:
     """
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            dir=path.parent, prefix=f".{path.name}.", delete=False
+        ) as file:
             temporary = Path(file.name)
             file.write(data)
             file.flush()

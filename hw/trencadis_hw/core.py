@@ -72,9 +72,7 @@ class Core(wiring.Component):
         words = config.words
         engines = []
         for number, engine_config in enumerate(config.engines):
-            engine = Engine(
-                engine_config, words=words, load_bits=self._load_bits, engine=number
-            )
+            engine = Engine(engine_config, words=words, load_bits=self._load_bits, engine=number)
             m.submodules[f"engine_{number}"] = engine
             wiring.connect(m, wiring.flipped(self.load), engine.load)
             m.d.comb += [engine.start.eq(self.start), engine.clear.eq(self.clear)]
@@ -117,9 +115,7 @@ class Core(wiring.Component):
         for word in range(config.core.words):
             m.submodules[f"input_{word}"] = queue = Queue(config.bus_bits, config.input_beats)
             m.submodules[f"feeder_{word}"] = feeder = Feeder(bus_bits=config.bus_bits, depth=depth)
-            connect_streams(
-                m, source=wiring.flipped(getattr(self, f"input_{word}")), sink=queue.i
-            )
+            connect_streams(m, source=wiring.flipped(getattr(self, f"input_{word}")), sink=queue.i)
             connect_streams(m, source=queue.o, sink=feeder.beats)
             missing = Signal(name=f"missing_{word}")
             m.d.comb += [

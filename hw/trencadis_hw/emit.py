@@ -1,6 +1,6 @@
 """Writing the survivors of a vector where the next layer, or the host, will find them."""
 
-from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, Value, unsigned
+from amaranth.hdl import Array, Cat, Module, Mux, Shape, Signal, unsigned
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -159,6 +159,7 @@ class Emitter(wiring.Component):
         for i in range(width):
             with m.If(row.mask[i]):
                 m.d.comb += self.host.payload.word_select(i, abi.KEY_BITS).eq(row.keys[i])
+
         def next_owner() -> None:
             m.d.sync += [
                 count.eq(0),
@@ -208,8 +209,7 @@ class Emitter(wiring.Component):
                 with m.If(row_end & row.last):
                     m.next = "end"
                     with m.If(
-                        (layer.emission == abi.Emission.LISTS)
-                        & (count + mask.any() == layer.pitch)
+                        (layer.emission == abi.Emission.LISTS) & (count + mask.any() == layer.pitch)
                     ):
                         end_list()
             with m.State("end"):

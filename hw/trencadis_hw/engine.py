@@ -183,7 +183,9 @@ class Engine(wiring.Component):
                         m.d.comb += lane.dense_values[word].eq(dense.value)
 
         # The arrays.
-        step = delay(m, Value.cast(sequencer.step), Lane.latency + WeightMemory.latency, name="step")
+        step = delay(
+            m, Value.cast(sequencer.step), Lane.latency + WeightMemory.latency, name="step"
+        )
         last = Signal(Lane.latency + WeightMemory.latency)
         m.d.sync += last.eq(Cat(sequencer.step.last, last))
         for word in range(words):

@@ -16,7 +16,7 @@ from trencadis_hw.loader import ImageLoader
 from trencadis_hw.run_control import RunControl
 from trencadis_hw.streams import connect_streams
 
-__all__ = ["CONTROL_PREFIX", "Kernel", "MEMORY_PREFIX"]
+__all__ = ["CONTROL_PREFIX", "MEMORY_PREFIX", "Kernel"]
 
 CONTROL_PREFIX = "s_axi_control_"
 MEMORY_PREFIX = "m_axi_gmem_"

@@ -202,10 +202,7 @@ class Lane(wiring.Component):
             received.eq(write),
             owner.eq(write.everywhere | (write.owner == region.data.low[: len(write.owner)])),
             local.eq(write.address - Mux(write.owned, 0, region.data.low)),
-            mine.eq(
-                arrived
-                & Mux(received.owned, owner, local < received.size)
-            ),
+            mine.eq(arrived & Mux(received.owned, owner, local < received.size)),
             entry.eq(received.entry),
             write_address.eq(local + received.base),
         ]

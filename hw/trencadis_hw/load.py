@@ -1,8 +1,8 @@
 """The bus on which an image reaches the memories of a core."""
 
 from amaranth.hdl import Module, Value
-from amaranth.lib import data, memory, wiring
-from amaranth.lib.wiring import In, Out
+from amaranth.lib import memory, wiring
+from amaranth.lib.wiring import Out
 
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig

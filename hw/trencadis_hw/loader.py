@@ -105,14 +105,11 @@ class ImageLoader(wiring.Component):
         with m.If(strobe):
             m.d.sync += address.eq(address + 1)
 
-        expected = abi.HEADER.pack(
-            version=abi.ABI_VERSION, configuration=self._configuration
-        )
+        expected = abi.HEADER.pack(version=abi.ABI_VERSION, configuration=self._configuration)
         with m.FSM():
-            with m.State("idle"):
-                with m.If(self.start):
-                    m.d.sync += [words_left.eq(0), place.eq(0), count.eq(0), first.eq(1), good.eq(0)]
-                    m.next = "header"
+            with m.State("idle"), m.If(self.start):
+                m.d.sync += [words_left.eq(0), place.eq(0), count.eq(0), first.eq(1), good.eq(0)]
+                m.next = "header"
             with m.State("header"):
                 m.d.comb += take.eq(1)
                 with m.If(have):

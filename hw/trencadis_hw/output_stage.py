@@ -220,7 +220,10 @@ class OutputStage(wiring.Component):
         )
         connect_streams(m, source=emitter.host, sink=wiring.flipped(getattr(self, f"host_{word}")))
         if config.whole_rows:
-            whole, whole_emitter = WholeSelector(config, load_bits=load_bits), Emitter(config, load_bits=load_bits)
+            whole, whole_emitter = (
+                WholeSelector(config, load_bits=load_bits),
+                Emitter(config, load_bits=load_bits),
+            )
             m.submodules[f"whole_select_{word}"] = whole
             m.submodules[f"whole_emit_{word}"] = whole_emitter
             components += [whole, whole_emitter]

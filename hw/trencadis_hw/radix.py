@@ -177,9 +177,7 @@ def choose_winners(
         equal = Signal(name=f"equal_{i}")
         m.d.comb += [
             equal.eq(mask[i] & (keys[i] == largest)),
-            winners[i].eq(
-                (mask[i] & (keys[i] > largest)) | (equal & (~exact | (before < left)))
-            ),
+            winners[i].eq((mask[i] & (keys[i] > largest)) | (equal & (~exact | (before < left)))),
         ]
         counted = Signal(range(width + 1), name=f"equal_to_{i}")
         m.d.comb += counted.eq(before + equal)

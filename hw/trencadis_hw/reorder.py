@@ -195,9 +195,7 @@ class Reorder(wiring.Component):
             fetched.mask.eq(~0),
         ]
         with m.If(last):
-            m.d.sync += fetched.mask.eq(
-                (2 << read_layer.data.last_count[: banks.bit_length()]) - 1
-            )
+            m.d.sync += fetched.mask.eq((2 << read_layer.data.last_count[: banks.bit_length()]) - 1)
         ordered = Signal(rows_shape, reset_less=True)
         for word in range(self._words):
             m.d.sync += ordered[word].eq(fetched)

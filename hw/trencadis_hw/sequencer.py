@@ -139,9 +139,7 @@ class Sequencer(wiring.Component):
             m.d.sync += all_ended.eq(self.ended)
             stop = stopped | (all_ended & answered[0] & (answered[1:] == walk))
         m.d.comb += [
-            walk_end.eq(
-                (entry == layer.entries) | (layer.dynamic & stop & (entry >= layer.least))
-            ),
+            walk_end.eq((entry == layer.entries) | (layer.dynamic & stop & (entry >= layer.least))),
             last_issue.eq(walk_end & (slot == layer.slots)),
             starved.eq(last_issue & pool_last & (credit <= layer.beats)),
             issuing.eq(running & ~issued_all & ~starved),

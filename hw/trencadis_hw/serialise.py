@@ -1,6 +1,6 @@
 """From beats of sums, as the array gives them, to groups as wide as the requantisers."""
 
-from amaranth.hdl import Array, Cat, Module, Signal, Value, signed
+from amaranth.hdl import Array, Module, Signal, Value, signed
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -105,8 +105,7 @@ class Serialiser(wiring.Component):
             room.eq(inside | (self.free_rows > layer.data.vector_rows)),
             last.eq(number == layer.data.groups),
             go.eq(
-                self.beats.valid
-                & ((layer.data.raw & self.raw.ready) | (~layer.data.raw & room))
+                self.beats.valid & ((layer.data.raw & self.raw.ready) | (~layer.data.raw & room))
             ),
             self.beats.ready.eq(go & last),
             group.row.eq(row),

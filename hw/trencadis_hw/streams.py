@@ -120,9 +120,7 @@ class RegisterSlice(wiring.Component):
 
     def __init__(self, shape: ShapeLike) -> None:
         self._shape = shape
-        super().__init__(
-            {"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))}
-        )
+        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

@@ -5,7 +5,7 @@ from typing import Self
 
 from trencadis_hw.config import EngineConfig
 
-__all__ = ["EngineTiming", "LAYER_OVERHEAD", "WORD_OVERHEAD"]
+__all__ = ["LAYER_OVERHEAD", "WORD_OVERHEAD", "EngineTiming"]
 
 LAYER_OVERHEAD = 2
 """Cycles between the last issue of a layer (and its tail) and the first of the next."""

@@ -52,9 +52,7 @@ class MapTokens(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for i in range(abi.MAP_COUNT):
-            m.d.sync += self.reserved[i].eq(
-                self.reserved[i] + self.reserve[i] - self.release[i]
-            )
+            m.d.sync += self.reserved[i].eq(self.reserved[i] + self.reserve[i] - self.release[i])
             full = []
             for word in range(self._words):
                 filled = Signal(2, name=f"filled_{word}_{i}")

@@ -49,7 +49,9 @@ class TreeArray(wiring.Component):
             self.valid.eq(last[-1] & ~step.discard),
         ]
 
-        products: list[list[tuple[Signal, Signal | None, Value]]] = [[] for _ in range(config.tiles)]
+        products: list[list[tuple[Signal, Signal | None, Value]]] = [
+            [] for _ in range(config.tiles)
+        ]
         for lane in range(config.lanes):
             row = self.weights[lane]
             for tile in range(0, config.tiles, 2):
@@ -89,7 +91,9 @@ class TreeArray(wiring.Component):
                     terms.append((gated, gated_carry))
                 tree, carry = _carry_tree(m, terms, config.sum_bits, name)
                 total = Signal(config.sum_bits, name=f"sum_{tile}_{kernel}", reset_less=True)
-                m.d.sync += total.eq(_add(tree, Mux(step.first, 0, total), carry)[: config.sum_bits])
+                m.d.sync += total.eq(
+                    _add(tree, Mux(step.first, 0, total), carry)[: config.sum_bits]
+                )
                 sums.append(total)
 
         m.d.comb += Value.cast(self.beat).eq(

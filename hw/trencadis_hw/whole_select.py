@@ -1,7 +1,7 @@
 """k-WTA over a whole layer: slower than the streaming one, for vectors of any length."""
 
 from amaranth.hdl import Module, Mux, Signal, Value
-from amaranth.lib import data, memory, stream, wiring
+from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
@@ -105,13 +105,12 @@ class WholeSelector(wiring.Component):
                     with m.If(self.i.payload.last):
                         m.d.sync += address.eq(0)
                         m.next = "choose"
-            with m.State("choose"):
-                with m.If(counter.found_valid):
-                    m.d.sync += [threshold.eq(counter.found), number.eq(number + 1)]
-                    m.next = "count"
-                    with m.If(number == DIGITS - 1):
-                        m.d.sync += number.eq(0)
-                        m.next = "win"
+            with m.State("choose"), m.If(counter.found_valid):
+                m.d.sync += [threshold.eq(counter.found), number.eq(number + 1)]
+                m.next = "count"
+                with m.If(number == DIGITS - 1):
+                    m.d.sync += number.eq(0)
+                    m.next = "win"
             with m.State("count"):
                 m.d.comb += counting.eq(1)
                 m.d.sync += address.eq(address + 1)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig, KernelConfig
 
@@ -137,7 +136,9 @@ class _Decoder:
         """A row of a table, without what pads it to 32-bit words."""
         return self._tables[target, engine, unit][row] & ((1 << bits) - 1)
 
-    def _record(self, record: abi.Record, target: abi.Target, engine: int, row: int) -> dict[str, int]:
+    def _record(
+        self, record: abi.Record, target: abi.Target, engine: int, row: int
+    ) -> dict[str, int]:
         return record.unpack(self.row(target, engine, 0, row, record.bits))
 
     def _input(self, sequence: dict[str, int]) -> DecodedInput:
@@ -243,14 +244,18 @@ class _Layer:
             for slot, position, first in self._slots(lane)
         ]
         sums = np.zeros(
-            (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block), np.int64
+            (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block),
+            np.int64,
         )
         for lane, slot, position, first in units:
             group = 0 if sequence["combine"] else lane // config.group_lanes
             for number in range(passes):
                 start = sequence["weight_base"] + number * sequence["pass_rows"] + slot * block
                 weights, kernels = _unpack_weights(
-                    [self._row(abi.Target.WEIGHT, lane, start + i, record.bits) for i in range(block)],
+                    [
+                        self._row(abi.Target.WEIGHT, lane, start + i, record.bits)
+                        for i in range(block)
+                    ],
                     record,
                     config.tiles,
                 )

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.reference import evaluate
@@ -48,7 +47,9 @@ def reference_outputs(model: Path, overlay: Overlay, inputs: Array) -> Array:
     keys = overlay.input.keys(inputs).transpose(0, 3, 1, 2).astype(np.int64)
     outputs = evaluate(network, keys).transpose(0, 2, 3, 1)
     form = overlay.output
-    places = np.zeros((len(inputs), form.rows, form.columns, form.places), "<i4" if form.raw else np.uint8)
+    places = np.zeros(
+        (len(inputs), form.rows, form.columns, form.places), "<i4" if form.raw else np.uint8
+    )
     places[..., list(form.order)] = outputs
     words = np.zeros((len(inputs), overlay.output_bytes), np.uint8)
     flat = places.reshape(len(inputs), -1).view(np.uint8)

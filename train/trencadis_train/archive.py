@@ -20,7 +20,9 @@ __all__ = ["load_archive"]
 PARTS = ("train", "validation", "test")
 
 
-def load_archive(path: Path, *, words: tuple[str, ...] = (), keep: str = "", noise: str = "") -> Splits:
+def load_archive(
+    path: Path, *, words: tuple[str, ...] = (), keep: str = "", noise: str = ""
+) -> Splits:
     """Read a data set.
 
     Parameters
@@ -46,7 +48,9 @@ def load_archive(path: Path, *, words: tuple[str, ...] = (), keep: str = "", noi
         raise TrainingError(f"{path}: cannot be read: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         text = " ".join(str(error).split())
-        raise TrainingError(f"{path}: not an .npz file, or damaged ({text}); make it again") from error
+        raise TrainingError(
+            f"{path}: not an .npz file, or damaged ({text}); make it again"
+        ) from error
     try:
         return _splits(arrays, words, keep, noise)
     except TrainingError as error:
@@ -79,7 +83,9 @@ def _splits(
     if keep:
         kept = arrays.get(keep)
         if kept is None or kept.dtype != np.bool_ or kept.shape != labels.shape:
-            raise TrainingError(f"it has no boolean array {keep!r}, one an example, to keep examples by")
+            raise TrainingError(
+                f"it has no boolean array {keep!r}, one an example, to keep examples by"
+            )
         chosen &= kept.astype(bool)
     whole = Labelled(images.astype(images.dtype, copy=False), classed)  # type: ignore[arg-type]
     split = arrays.get("split")
@@ -92,5 +98,7 @@ def _splits(
     if noise:
         clips = whole.images[(labels == known.index(noise)) & (split == 0)]
         if not len(clips):
-            raise TrainingError(f"class {noise!r} has no training examples that could serve as noise")
+            raise TrainingError(
+                f"class {noise!r} has no training examples that could serve as noise"
+            )
     return Splits(**parts, classes=classes, noise=clips, credit=str(arrays.get("credit", "")))

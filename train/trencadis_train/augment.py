@@ -121,7 +121,9 @@ class Augmenter:
     def _mask_bands(self, images: torch.Tensor, g: torch.Generator) -> torch.Tensor:
         return self._blank(images, self._recipe.mask_bands, 3, g)
 
-    def _blank(self, images: torch.Tensor, most: int, axis: int, g: torch.Generator) -> torch.Tensor:
+    def _blank(
+        self, images: torch.Tensor, most: int, axis: int, g: torch.Generator
+    ) -> torch.Tensor:
         """Put an image's mean in place of a stretch along an axis."""
         size = images.shape[axis]
         mean = images.mean(dim=(2, 3), keepdim=True)

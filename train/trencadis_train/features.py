@@ -48,7 +48,9 @@ def log_mel(samples: npt.NDArray[np.int16]) -> npt.NDArray[np.uint8]:
     sound = samples[:, :CLIP_SAMPLES].astype(np.float64) / 32768
     length = (SIZE - 1) * HOP_SAMPLES + WINDOW_SAMPLES
     sound = np.pad(sound, ((0, 0), (0, length - sound.shape[1])))
-    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW_SAMPLES, axis=1)[:, ::HOP_SAMPLES]
+    frames = np.lib.stride_tricks.sliding_window_view(sound, WINDOW_SAMPLES, axis=1)[
+        :, ::HOP_SAMPLES
+    ]
     window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(WINDOW_SAMPLES) / WINDOW_SAMPLES)
     power = np.abs(np.fft.rfft(frames * window, axis=2)) ** 2 / np.sum(window**2)
     return quantise_power(power @ mel_bands().T)

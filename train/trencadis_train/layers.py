@@ -94,7 +94,9 @@ class SparseLayer(nn.Module):
             )
         sets = consecutive_sets(self.kernels, 1) if sets is None else sets
         if sets.shape != (self.kernels,):
-            raise TrainingError(f"sets must be one a kernel, {self.kernels}, not {list(sets.shape)}")
+            raise TrainingError(
+                f"sets must be one a kernel, {self.kernels}, not {list(sets.shape)}"
+            )
         with torch.no_grad():
             self.mask.copy_(torch.from_numpy(mask.reshape(self.weight.shape)))
             self.sets.copy_(torch.from_numpy(np.asarray(sets, np.int64)))
@@ -140,7 +142,9 @@ class SparseConv2d(nn.Conv2d, SparseLayer):
         padding: int | tuple[int, int] = 0,
         bias: bool = True,
     ) -> None:
-        super().__init__(in_channels, out_channels, window, stride=stride, padding=padding, bias=bias)
+        super().__init__(
+            in_channels, out_channels, window, stride=stride, padding=padding, bias=bias
+        )
         self._init_mask(mask, sets)
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:

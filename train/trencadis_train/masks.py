@@ -152,4 +152,6 @@ def count_collisions(mask: Mask, sets: npt.NDArray[np.integer]) -> int:
 
 def _check_count(nonzeros: int, rows: int) -> None:
     if not 1 <= nonzeros <= rows:
-        raise TrainingError(f"nonzeros must be in 1..{rows}, the weights of a kernel, not {nonzeros}")
+        raise TrainingError(
+            f"nonzeros must be in 1..{rows}, the weights of a kernel, not {nonzeros}"
+        )

@@ -65,7 +65,8 @@ def build_network(
             )
             channels = layer.units
             rows, columns = (
-                (size + 2 * layer.padding - layer.window + 1) // layer.pool for size in (rows, columns)
+                (size + 2 * layer.padding - layer.window + 1) // layer.pool
+                for size in (rows, columns)
             )
             if rows < 1 or columns < 1:
                 raise TrainingError(

@@ -145,9 +145,14 @@ class LayerRecipe:
         _check_range("layer.dropout", self.dropout, 0, 0.95)
         _check_range("layer.winners (k of k-WTA)", self.winners, 0, self.units)
         _check(
-            self.mask == "n:m" or self.n == self.m == 0, "layer.n and layer.m", "left out unless mask is n:m", 0
+            self.mask == "n:m" or self.n == self.m == 0,
+            "layer.n and layer.m",
+            "left out unless mask is n:m",
+            0,
         )
-        _check(self.kind == "conv" or self.pool == 1, "layer.pool of a linear layer", "1", self.pool)
+        _check(
+            self.kind == "conv" or self.pool == 1, "layer.pool of a linear layer", "1", self.pool
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,7 +218,12 @@ class Training:
     def __post_init__(self) -> None:
         _check_range("training.epochs", self.epochs, 1)
         _check_range("training.batch", self.batch, 2)
-        _check(0 < self.learning_rate < math.inf, "training.learning_rate", "positive", self.learning_rate)
+        _check(
+            0 < self.learning_rate < math.inf,
+            "training.learning_rate",
+            "positive",
+            self.learning_rate,
+        )
         for name in ("warm_up", "winners_warm_up", "boost_until"):
             _check_range(f"training.{name}", getattr(self, name), 0, 1)
         _check(0 <= self.momentum < 1, "training.momentum", "in 0..1, without 1", self.momentum)
@@ -259,7 +269,9 @@ class Recipe:
         _check(len(self.layer) > 0, "layer", "a list of at least one layer", [])
         kinds = [layer.kind for layer in self.layer]
         _check(kinds == sorted(kinds), "layer", "convolutions first, then linear layers", kinds)
-        _check(self.layer[-1].winners == 0, "winners of the last layer", "0", self.layer[-1].winners)
+        _check(
+            self.layer[-1].winners == 0, "winners of the last layer", "0", self.layer[-1].winners
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; `parse_recipe` takes it back."""

@@ -69,7 +69,9 @@ def split_stages(model: nn.Sequential) -> list[Stage]:
             flatten = False
         elif isinstance(module, nn.Flatten):
             if not stages or module.start_dim != 1 or module.end_dim != -1:
-                raise TrainingError(f"{subject} must flatten all axes but the first, behind a layer")
+                raise TrainingError(
+                    f"{subject} must flatten all axes but the first, behind a layer"
+                )
             flatten = True
         elif isinstance(module, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)):
             continue
@@ -106,8 +108,12 @@ def _extend(stage: Stage, subject: str, module: nn.Module) -> None:
         stage.pool = window
     elif isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)):
         if stage.norm is not None or stage.relu:
-            raise TrainingError(f"{subject} must follow its layer before ReLU, to be folded into it")
-        if stage.pool is not None and not isinstance(module, (PooledBatchNorm1d, PooledBatchNorm2d)):
+            raise TrainingError(
+                f"{subject} must follow its layer before ReLU, to be folded into it"
+            )
+        if stage.pool is not None and not isinstance(
+            module, (PooledBatchNorm1d, PooledBatchNorm2d)
+        ):
             raise TrainingError(
                 f"{subject} behind max-pooling may turn channels upside down; use PooledBatchNorm2d"
             )

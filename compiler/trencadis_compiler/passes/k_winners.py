@@ -144,7 +144,9 @@ class _Pattern:
         node = self._graph.producer(source)
         if node is None or node.op_type != "TopK" or len(node.outputs) != 2:
             return None
-        return node if node.outputs[output] == source and node.attributes.get("largest", 1) else None
+        return (
+            node if node.outputs[output] == source and node.attributes.get("largest", 1) else None
+        )
 
     def _last_of_top_k(self, value: str) -> Node | None:
         """The TopK of which a value is the last, that is the smallest, of the largest."""

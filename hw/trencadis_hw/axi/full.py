@@ -292,9 +292,7 @@ class AxiWriter(wiring.Component):
             axi.awlen.eq(burst.payload.length),
             axi.awsize.eq((self._bits // 8 - 1).bit_length()),
             axi.awburst.eq(1),
-            axi.awvalid.eq(
-                burst.valid & (offered | ((left == 0) & (answers < 64) & ~self.stop))
-            ),
+            axi.awvalid.eq(burst.valid & (offered | ((left == 0) & (answers < 64) & ~self.stop))),
             begin.eq(axi.awvalid & axi.awready),
             burst.ready.eq(begin | (self.stop & ~axi.awvalid)),
             beat.i.payload.data.eq(self.beats.payload),

@@ -138,27 +138,22 @@ class ControlRegisters(wiring.Component):
             self.interrupt.eq(global_enable & pending.any()),
         ]
 
-        with m.If(write):
-            with m.Switch(address):
-                with m.Case(abi.Register.CONTROL):
-                    with m.If(strobe[0] & data[0]):
-                        m.d.sync += start.eq(1)
-                with m.Case(abi.Register.GLOBAL_INTERRUPT_ENABLE):
-                    with m.If(strobe[0]):
-                        m.d.sync += global_enable.eq(data[0])
-                with m.Case(abi.Register.INTERRUPT_ENABLE):
-                    with m.If(strobe[0]):
-                        m.d.sync += enable.eq(data)
-                with m.Case(abi.Register.INTERRUPT_STATUS):
-                    with m.If(strobe[0]):
-                        m.d.sync += pending.eq(pending ^ data[:2])
-                with m.Case(abi.Register.ABORT):
-                    m.d.comb += self.abort.eq(strobe[0] & data[0])
-                for offset, word in words.items():
-                    with m.Case(offset):
-                        for i in range(4):
-                            with m.If(strobe[i]):
-                                m.d.sync += word[8 * i : 8 * i + 8].eq(data[8 * i : 8 * i + 8])
+        with m.If(write), m.Switch(address):
+            with m.Case(abi.Register.CONTROL), m.If(strobe[0] & data[0]):
+                m.d.sync += start.eq(1)
+            with m.Case(abi.Register.GLOBAL_INTERRUPT_ENABLE), m.If(strobe[0]):
+                m.d.sync += global_enable.eq(data[0])
+            with m.Case(abi.Register.INTERRUPT_ENABLE), m.If(strobe[0]):
+                m.d.sync += enable.eq(data)
+            with m.Case(abi.Register.INTERRUPT_STATUS), m.If(strobe[0]):
+                m.d.sync += pending.eq(pending ^ data[:2])
+            with m.Case(abi.Register.ABORT):
+                m.d.comb += self.abort.eq(strobe[0] & data[0])
+            for offset, word in words.items():
+                with m.Case(offset):
+                    for i in range(4):
+                        with m.If(strobe[i]):
+                            m.d.sync += word[8 * i : 8 * i + 8].eq(data[8 * i : 8 * i + 8])
 
         # Read: answer in the cycle after the address.
         value = Signal(32)
