@@ -10,7 +10,7 @@ help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
 
 demo: .venv/demo ## Compile a trained sparse network, run it on simulated hardware, compare
-	$(BIN)/python -m trencadis_sim.demo
+	$(BIN)/python examples/digits/demo.py
 
 test: .venv/dev ## Run the tests
 	$(BIN)/pytest

@@ -228,16 +228,16 @@ def _allocate(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> lis
         }
         for engine, config in enumerate(core.engines)
     ]
+    doubled = _doubled(planned, core)
     for i, (engine, plan) in enumerate(planned):
         pool = pools[engine]
         name = plan.layer.name
         _check_output(plan, last=i == len(planned) - 1)
-        two = i == 0 or planned[i - 1][0] != engine
         placement = PlacedLayer(
             plan=plan,
             engine=engine,
             number=pool["layers"].take(1, name),
-            source=_place_map(plan, pool, two_buffers=two),
+            source=_place_map(plan, pool, buffers=2 if i in doubled else 1),
             weight_base=pool["weights"].take(plan.weight_rows, name),
             slot_base=pool["slots"].take(plan.slots, name),
             requantise_base=pool["requantise"].take(plan.passes * plan.beats * plan.groups, name),
@@ -248,6 +248,29 @@ def _allocate(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> lis
         )
         placed.append(placement)
     return placed
+
+
+def _doubled(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> set[int]:
+    """Layers whose input map gets two buffers, so that its producer need not wait for them.
+
+    Maps that come from outside an engine are first, for they would stop another engine or the
+    transfers; what is left goes to the others, the smallest first.
+    """
+    doubled: set[int] = set()
+    for engine, config in enumerate(core.engines):
+        mine = [i for i, (where, _) in enumerate(planned) if where == engine]
+        for dense, capacity in ((True, config.dense_values), (False, config.list_entries)):
+            sizes = {
+                i: _map_size(planned[i][1])
+                for i in mine
+                if (planned[i][1].reading is Reading.DENSE) == dense
+            }
+            left = capacity - sum(sizes.values())
+            for i in sorted(sizes, key=lambda i: (i != mine[0], sizes[i])):
+                if sizes[i] <= left:
+                    doubled.add(i)
+                    left -= sizes[i]
+    return doubled
 
 
 def _check_output(plan: LayerPlan, *, last: bool) -> None:
@@ -274,28 +297,26 @@ def _check_output(plan: LayerPlan, *, last: bool) -> None:
             )
 
 
-def _place_map(plan: LayerPlan, pool: dict[str, _Allocator], *, two_buffers: bool) -> MapPlacement:
+def _place_map(plan: LayerPlan, pool: dict[str, _Allocator], *, buffers: int) -> MapPlacement:
     """The input map of a layer in the memories of its engine."""
-    layer, feed = plan.layer, plan.feed
-    top, left, bottom, right = layer.padding
-    width = feed.columns + left + right
-    height = feed.rows + top + bottom
-    number = pool["maps"].take(1, layer.name)
+    feed = plan.feed
+    top, left, _, _ = plan.layer.padding
+    _, width = plan.layer.padded_shape
+    number = pool["maps"].take(1, plan.layer.name)
+    size = _map_size(plan)
     if plan.reading is Reading.DENSE:
-        size = height * width * feed.channels
         memory, lows, emission, pitch = pool["dense"], (), None, feed.channels
     else:
         memory, pitch = pool["lists"], plan.pitch
-        lows, size = _regions(plan, width, height)
+        lows, _ = _regions(plan, width)
         if plan.reading is Reading.OWNED:
             emission = abi.Emission.OWNED
         else:
             emission = abi.Emission.LISTS if feed.exact else abi.Emission.TERMINATED
-    buffers = 2 if two_buffers and 2 * size <= memory.left else 1
     return MapPlacement(
         number=number,
         buffers=buffers,
-        base=memory.take(buffers * size, layer.name),
+        base=memory.take(buffers * size, plan.layer.name),
         size=size,
         emission=emission,
         address=(top * width + left) * pitch,
@@ -305,11 +326,22 @@ def _place_map(plan: LayerPlan, pool: dict[str, _Allocator], *, two_buffers: boo
     )
 
 
-def _regions(plan: LayerPlan, width: int, height: int) -> tuple[tuple[int, ...], int]:
+def _map_size(plan: LayerPlan) -> int:
+    """Entries of a lane's memory that one buffer of the layer's input map takes."""
+    height, width = plan.layer.padded_shape
+    if plan.reading is Reading.DENSE:
+        return height * width * plan.feed.channels
+    if plan.reading is Reading.OWNED:
+        return height * width * plan.pitch
+    _, size = _regions(plan, width)
+    return size
+
+
+def _regions(plan: LayerPlan, width: int) -> tuple[tuple[int, ...], int]:
     """The region table's entry of every lane, and the entries of the map a lane keeps."""
     copies = 1 if plan.combine else plan.config.groups
     if plan.reading is Reading.OWNED:
-        return tuple(range(len(plan.lanes))) * copies, width * height * plan.pitch
+        return tuple(range(len(plan.lanes))) * copies, plan.pitch
     rows, columns = plan.layer.conv_shape
     down, right = plan.layer.stride
     last_window = ((rows - 1) * down * width + (columns - 1) * right) * plan.pitch

@@ -3,10 +3,13 @@
 A layer can only start when its input map is complete, and a map is complete some time after its
 producer has issued its last work: it still passes through the array, the requantisers and k-WTA. If
 an engine ran the layers of one word after the other it would wait at every one of them. So it works
-on two words: the second half of the layers lags one word behind, and the two halves alternate.
+on several words at the same time: layers may lag behind the newest word, and are run in the order in
+which they wait least. Programs are played word by word to find that order.
 """
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD, EngineTiming
@@ -18,8 +21,14 @@ __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
 LOAD_OVERHEAD = 4
 """Cycles between two input words."""
 
-WORDS = 8
+WORDS = 12
 """Words after which a program has settled."""
+
+PERMUTED = 5
+"""Most layers of an engine of which every order is tried."""
+
+MOST_DELAY = 7
+"""Words that a layer may lag behind, by its format."""
 
 
 @dataclass(frozen=True)
@@ -85,19 +94,41 @@ def schedule(placement: Placement) -> Schedule:
 
 
 def _engine_schedule(layers: tuple[PlacedLayer, ...]) -> EngineSchedule:
-    candidates = [tuple(Turn(layer, 0) for layer in layers)]
-    for first in range(1, len(layers)):
-        candidates.append(_interleave(layers[:first], layers[first:]))
-    return min((_run(turns) for turns in candidates), key=lambda found: found.period)
+    """The program with the shortest period; of equals, the one that lags least."""
+    best: EngineSchedule | None = None
+    for delays in _delays(len(layers)):
+        for order in _orders(delays):
+            found = _run(tuple(Turn(layers[i], delays[i]) for i in order))
+            if best is None or found.period < best.period:
+                best = found
+            if not best.waiting:
+                return best
+    assert best is not None
+    return best
 
 
-def _interleave(early: tuple[PlacedLayer, ...], late: tuple[PlacedLayer, ...]) -> tuple[Turn, ...]:
-    """Turns of the early layers and, one word behind, of the late ones, alternating."""
-    turns: list[Turn] = []
-    for i in range(max(len(early), len(late))):
-        turns += [Turn(layer, 0) for layer in early[i : i + 1]]
-        turns += [Turn(layer, 1) for layer in late[i : i + 1]]
-    return tuple(turns)
+def _delays(layers: int) -> list[tuple[int, ...]]:
+    """Words that each layer lags behind, at most one more than the layer before it; least first."""
+    ways = [
+        tuple(itertools.accumulate(steps, initial=0))
+        for steps in itertools.product((0, 1), repeat=min(layers - 1, MOST_DELAY))
+    ]
+    ways = [way + (way[-1],) * (layers - len(way)) for way in ways]
+    return sorted(ways, key=sum)
+
+
+def _orders(delays: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Orders in which layers may run: all, or, of many layers, those that alternate."""
+    numbers = range(len(delays))
+    if len(delays) <= PERMUTED:
+        yield from itertools.permutations(numbers)
+        return
+    yield tuple(numbers)
+    yield tuple(reversed(numbers))
+    by_delay = [[i for i in numbers if delays[i] == delay] for delay in sorted(set(delays))]
+    for groups in (by_delay, by_delay[::-1]):
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*groups))
+        yield tuple(i for i in turns if i is not None)
 
 
 def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
@@ -120,7 +151,8 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
                 continue
             ready = now
             if number - 1 in by_number:
-                ready = max(ready, full[number - 1, mine])
+                # A map whose producer comes later in the round is never full: deadlock.
+                ready = max(ready, full.get((number - 1, mine), math.inf))
             if number + 1 in by_number:
                 # The buffer to write must have been read; if its reader comes later: deadlock.
                 older = mine - by_number[number + 1].source.buffers

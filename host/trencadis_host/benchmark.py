@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_host.session import Session
 
-__all__ = ["measure", "random_inputs"]
+__all__ = ["cycles_per_word", "measure", "random_inputs"]
 
 
 def random_inputs(session: Session, words: int, seed: int = 0) -> npt.NDArray[Any]:
@@ -22,6 +22,37 @@ def random_inputs(session: Session, words: int, seed: int = 0) -> npt.NDArray[An
     if form.dtype in ("int8", "uint8"):
         return (keys - form.key_offset).astype(form.dtype)
     return ((keys - form.zero_key) * form.scale).astype(form.dtype)
+
+
+def cycles_per_word(session: Session, inputs: npt.NDArray[Any]) -> float | None:
+    """Cycles from word to word in steady state, transfers included.
+
+    All words are run, and a quarter of them: the difference is free of what a run takes to fill
+    and to drain the pipeline of layers.
+
+    Parameters
+    ----------
+    session : Session
+        The network on its device.
+    inputs : array, shape (words, ...)
+        At least 8 words, better some dozens.
+
+    Returns
+    -------
+    float or None
+        None if the device does not count cycles.
+    """
+    name = session.get_inputs()[0].name
+    counts = []
+    for words in (len(inputs) // 4, len(inputs)):
+        session.run(None, {name: inputs[:words]})
+        taken = session.statistics
+        assert taken is not None
+        if taken.cycles is None or taken.load_cycles is None:
+            return None
+        counts.append((words, taken.cycles - taken.load_cycles))
+    (few, short), (many, long) = counts
+    return (long - short) / (many - few)
 
 
 def measure(
