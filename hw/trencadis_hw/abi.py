@@ -35,7 +35,6 @@ __all__ = [
     "STATISTICS",
     "VALUE_BITS",
     "Block",
-    "BroadcastUnit",
     "Command",
     "Destination",
     "Emission",

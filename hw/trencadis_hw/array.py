@@ -8,7 +8,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 
-__all__ = ["BEAT_FLAGS", "ArraySignature", "adder_tree", "beat_layout", "step_layout"]
+__all__ = ["ArraySignature", "adder_tree", "beat_layout", "step_layout"]
 
 
 def step_layout() -> data.StructLayout:

@@ -1,7 +1,7 @@
 """An array that routes products into accumulators addressed by kernel ID."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 
 from trencadis_hw.accumulate import BankedAccumulator
 from trencadis_hw.array import ArraySignature, adder_tree, step_layout
@@ -27,6 +27,12 @@ class BankedArray(wiring.Component):
     config : EngineConfig
         The engine.
     """
+
+    step: data.View
+    values: data.View
+    weights: data.View
+    valid: Signal
+    beat: data.View
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config

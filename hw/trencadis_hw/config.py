@@ -56,7 +56,7 @@ class EngineConfig:
     group tiles of its own."""
     routing: Routing = "banked"
     """`banked`: an accumulator memory for every lane and tile, drained through one adder tree.
-    `trees`: an adder tree for every kernel of a tile; no drain, but its cost grows with `kernels`."""
+    `trees`: an adder tree for every kernel of a tile; no drain, but cost grows with `kernels`."""
     sum_bits: int = 24
     """Width of accumulators and sums."""
     dense_values: int = 0
@@ -289,7 +289,7 @@ class KernelConfig:
 
     @property
     def digest(self) -> int:
-        """64-bit fingerprint; an image runs only on hardware of the configuration it was built for."""
+        """64-bit fingerprint: an image runs only on hardware of the same configuration."""
         text = json.dumps([abi.ABI_VERSION, self.to_dict()], sort_keys=True)
         return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
 

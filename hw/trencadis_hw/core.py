@@ -1,7 +1,7 @@
 """A core: one engine or a chain of them, computing one word or two in lockstep."""
 
-from amaranth.hdl import Array, Cat, Module, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
@@ -9,9 +9,10 @@ from trencadis_hw.config import KernelConfig
 from trencadis_hw.engine import Engine
 from trencadis_hw.feed import Feeder
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, load_bits
+from trencadis_hw.load import LoadInterface, LoadSignature, load_bits
 from trencadis_hw.pack import Packer
 from trencadis_hw.streams import Queue, connect_streams
+from trencadis_hw.tokens import level_of
 
 __all__ = ["Core"]
 
@@ -46,6 +47,15 @@ class Core(wiring.Component):
     load : In(LoadSignature)
         Image rows.
     """
+
+    feed: data.View
+    start: Signal
+    input_ended: Signal
+    overflow: Signal
+    busy: Signal
+    clear: Signal
+    cleared: Signal
+    load: LoadInterface
 
     def __init__(self, config: KernelConfig) -> None:
         self._config = config
@@ -127,7 +137,7 @@ class Core(wiring.Component):
                 engine.outside_fill[word].eq((feeder.done | missing) << in_map),
             ]
             if word == 0:
-                room = Array(engine.reserved)[in_map] < self.feed.buffers
+                room = level_of(engine.reserved, in_map) < self.feed.buffers
                 m.d.comb += feeder.allowed.eq(room & ~permit.any())
             else:
                 m.d.comb += [

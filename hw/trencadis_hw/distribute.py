@@ -33,7 +33,11 @@ class Distributor(wiring.Component):
         All words have been handed out.
     """
 
+    enable: Signal
+    words: Signal
+    beats: Signal
     i: stream.Interface
+    ended: Signal
 
     def __init__(self, shape: int, count: int) -> None:
         self._count = count
@@ -97,7 +101,11 @@ class Collector(wiring.Component):
         Words that have passed.
     """
 
+    enable: Signal
+    words: Signal
+    beats: Signal
     o: stream.Interface
+    done: Signal
 
     def __init__(self, shape: int, count: int) -> None:
         self._count = count

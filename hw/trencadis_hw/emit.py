@@ -8,7 +8,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.lists import list_write_layout
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.reorder import row_layout
 
 __all__ = ["Emitter", "piece_shape", "routed_write_layout"]
@@ -29,7 +29,7 @@ class Emitter(wiring.Component):
 
     Survivors of value zero are left out: they would add nothing. One entry a cycle; a row without
     survivors takes a cycle too. After its entries a list takes a cycle for every padding zero
-    (`LISTS`), one for its end (`TERMINATED`), or one for every owner (`OWNED`); a map takes one more.
+    (`LISTS`), one for its end (`TERMINATED`), or one for every owner (`OWNED`); a map takes one.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ class Emitter(wiring.Component):
     rows: stream.Interface
     writes: stream.Interface
     host: stream.Interface
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config

@@ -10,7 +10,7 @@ from trencadis_hw.config import EngineConfig
 from trencadis_hw.emit import piece_shape
 from trencadis_hw.lane import Lane
 from trencadis_hw.lists import list_write_layout
-from trencadis_hw.load import LoadSignature, narrow_load
+from trencadis_hw.load import LoadInterface, LoadSignature, narrow_load
 from trencadis_hw.memories import DenseMemory, WeightMemory
 from trencadis_hw.output_stage import OutputStage
 from trencadis_hw.sequencer import Sequencer
@@ -69,6 +69,24 @@ class Engine(wiring.Component):
     load : In(LoadSignature)
         Image rows.
     """
+
+    start: Signal
+    input_ended: Signal
+    idle: Signal
+    overflow: Signal
+    busy: Signal
+    clear: Signal
+    cleared: Signal
+    outside_reserve: Signal
+    outside_fill: data.View
+    reserved: data.View
+    dense_enables: Signal
+    dense_addresses: data.View
+    dense_values: data.View
+    next_reserve: Signal
+    next_reserved: data.View
+    raw: stream.Interface
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, words: int, load_bits: int, engine: int) -> None:
         self._config = config

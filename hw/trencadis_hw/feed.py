@@ -1,7 +1,7 @@
 """Unpacking input words into an engine's dense input."""
 
 from amaranth.hdl import Module, Mux, Signal, signed
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
@@ -37,7 +37,14 @@ class Feeder(wiring.Component):
         A value to store.
     """
 
+    feed: data.View
     beats: stream.Interface
+    allowed: Signal
+    begun: Signal
+    done: Signal
+    enable: Signal
+    address: Signal
+    value: Signal
 
     def __init__(self, *, bus_bits: int, depth: int) -> None:
         self._bus_bits = bus_bits

@@ -47,6 +47,10 @@ class Kernel(wiring.Component):
         The kernel.
     """
 
+    ap_clk: Signal
+    ap_rst_n: Signal
+    interrupt: Signal
+
     def __init__(self, config: KernelConfig) -> None:
         self._config = config
         super().__init__(_ports(config))

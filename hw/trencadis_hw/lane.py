@@ -1,6 +1,6 @@
 """A lane: reads one activation a cycle and finds the weights that belong to it."""
 
-from amaranth.hdl import Module, Mux, Signal, Value, signed
+from amaranth.hdl import Module, Mux, Signal, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +8,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.lists import ENTRY, list_write_layout
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.streams import delay
 
 __all__ = ["Lane", "address_bits", "issue_layout", "lookup_layout"]
@@ -91,6 +91,17 @@ class Lane(wiring.Component):
     latency = 5
     lookup_latency = 4
 
+    issue: data.View
+    lookup: data.View
+    dense_address: Signal
+    dense_values: data.View
+    write_enables: Signal
+    writes: data.View
+    values: data.View
+    weight_rows: data.View
+    ended: Signal
+    load: LoadInterface
+
     def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
         self._words = words
@@ -168,7 +179,7 @@ class Lane(wiring.Component):
             ]
         return m
 
-    def _list_memory(self, m: Module, word: int, address: Signal) -> Value:
+    def _list_memory(self, m: Module, word: int, address: Signal) -> data.View:
         """The lane's copy of the activation lists of a word; the entry 2 cycles after `address`."""
         config = self._config
         write = self.writes[word]

@@ -1,13 +1,15 @@
 """The bus on which an image reaches the memories of a core."""
 
-from amaranth.hdl import Module, Value
+from typing import Any
+
+from amaranth.hdl import Module, Signal, Value
 from amaranth.lib import memory, wiring
 from amaranth.lib.wiring import Out
 
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig
 
-__all__ = ["LoadSignature", "add_load_port", "load_bits", "narrow_load"]
+__all__ = ["LoadInterface", "LoadSignature", "add_load_port", "load_bits", "narrow_load"]
 
 ROW_BITS = 16
 """Width of a row address on the bus."""
@@ -26,6 +28,17 @@ def load_bits(config: CoreConfig) -> int:
             abi.gather_record(engine.requantisers).bits,
         ]
     return max(widest)
+
+
+class LoadInterface(wiring.PureInterface):
+    """A load bus; its members are those of `LoadSignature`."""
+
+    enable: Signal
+    target: Signal
+    engine: Signal
+    unit: Signal
+    row: Signal
+    data: Signal
 
 
 class LoadSignature(wiring.Signature):
@@ -56,12 +69,16 @@ class LoadSignature(wiring.Signature):
             }
         )
 
+    def create(self, *, path: Any = None, src_loc_at: int = 0) -> LoadInterface:
+        """Make a bus, as `wiring.Signature.create` does."""
+        return LoadInterface(self, path=path, src_loc_at=1 + src_loc_at)
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, LoadSignature) and other.data_bits == self.data_bits
 
 
 def add_load_port(
-    m: Module, storage: memory.Memory, load: wiring.PureInterface, target: abi.Target
+    m: Module, storage: memory.Memory, load: LoadInterface, target: abi.Target
 ) -> None:
     """Give `storage` a write port that takes the rows of `target` from the bus."""
     port = storage.write_port()
@@ -72,9 +89,7 @@ def add_load_port(
     ]
 
 
-def narrow_load(
-    m: Module, load: wiring.PureInterface, condition: Value, *, name: str
-) -> wiring.PureInterface:
+def narrow_load(m: Module, load: LoadInterface, condition: Value, *, name: str) -> LoadInterface:
     """The bus as those see it for whom only rows under a condition are meant.
 
     Whom a row is meant for is decided here, not by the receivers, so that these are all alike.

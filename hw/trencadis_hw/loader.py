@@ -6,7 +6,7 @@ from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature
+from trencadis_hw.load import LoadInterface, LoadSignature
 
 __all__ = ["ImageLoader"]
 
@@ -44,7 +44,13 @@ class ImageLoader(wiring.Component):
         The last image was complete.
     """
 
+    start: Signal
     beats: stream.Interface
+    load: LoadInterface
+    clear: Signal
+    cleared: Signal
+    done: Signal
+    good: Signal
 
     def __init__(self, *, configuration: int, bus_bits: int, load_bits: int) -> None:
         self._configuration = configuration

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature
+from trencadis_hw.load import LoadInterface, LoadSignature
 
 __all__ = ["DenseMemory", "WeightMemory"]
 
@@ -38,6 +38,10 @@ class WeightMemory(wiring.Component):
     """
 
     latency = 2
+
+    rows: data.View
+    weights: data.View
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
@@ -105,6 +109,12 @@ class DenseMemory(wiring.Component):
     write_enable, write_address, write_value : In
         A value to store.
     """
+
+    address: Signal
+    value: Signal
+    write_enable: Signal
+    write_address: Signal
+    write_value: Signal
 
     def __init__(self, depth: int) -> None:
         self._depth = depth

@@ -14,7 +14,7 @@ class PairMultiplier(wiring.Component):
 
     The wide operand is `high * 2**18 + low`, so that the product holds both products 18 bits
     apart. A negative low product borrows from the high one; the borrow is handed on in
-    `high_carry`, for the adder that follows to add. (The packing is that of AMD's white paper WP486.)
+    `high_carry`, for the adder that follows to add. The packing is that of AMD's white paper WP486.
 
     Latency 3 cycles, one pair of products a cycle.
 

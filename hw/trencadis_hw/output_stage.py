@@ -9,7 +9,7 @@ from trencadis_hw.array import beat_layout
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.emit import Emitter, piece_shape, routed_write_layout
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port, narrow_load
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port, narrow_load
 from trencadis_hw.pool import Pool, pooled_layout
 from trencadis_hw.reorder import Reorder, row_layout
 from trencadis_hw.requantise import Requantiser
@@ -20,6 +20,9 @@ from trencadis_hw.streams import Queue, connect_streams, delay
 from trencadis_hw.whole_select import WholeSelector
 
 __all__ = ["OutputStage"]
+
+WINNER_ROWS = 16
+"""Rows of winners that may wait for the emitter."""
 
 
 class OutputStage(wiring.Component):
@@ -51,6 +54,13 @@ class OutputStage(wiring.Component):
     load : In(LoadSignature)
         Image rows.
     """
+
+    valid: Signal
+    beats: data.View
+    queue_taken: Signal
+    overflow: Signal
+    raw: stream.Interface
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config
@@ -128,7 +138,7 @@ class OutputStage(wiring.Component):
             wiring.connect(m, wiring.flipped(load), component.load)
         return m
 
-    def _requantise(self, m: Module, serialiser: Serialiser) -> tuple[Value, int]:
+    def _requantise(self, m: Module, serialiser: Serialiser) -> tuple[data.View, int]:
         """Keys of the serialiser's groups, and how many cycles after the group they come."""
         config, words, load = self._config, self._words, self.load
         m.submodules.layers = layers = memory.Memory(
@@ -214,7 +224,10 @@ class OutputStage(wiring.Component):
         connect_streams(m, source=split.all, sink=waiting.i)
         connect_streams(m, source=waiting.o, sink=merge.all)
         connect_streams(m, source=split.order, sink=merge.order)
-        connect_streams(m, source=merge.o, sink=emitter.rows)
+        # Winners in the same row are emitted one by one, while the selector has no cycle to spare.
+        m.submodules[f"winners_{word}"] = winners = Queue(row_layout(config), WINNER_ROWS)
+        connect_streams(m, source=merge.o, sink=winners.i)
+        connect_streams(m, source=winners.o, sink=emitter.rows)
         connect_streams(
             m, source=emitter.writes, sink=wiring.flipped(getattr(self, f"writes_{word}"))
         )

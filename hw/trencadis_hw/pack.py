@@ -1,7 +1,7 @@
 """Packing the pieces of an output word into bus beats."""
 
 from amaranth.hdl import Module, Signal
-from amaranth.lib import stream, wiring
+from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
@@ -35,6 +35,7 @@ class Packer(wiring.Component):
         Beats of words.
     """
 
+    feed: data.View
     pieces: stream.Interface
     beats: stream.Interface
 

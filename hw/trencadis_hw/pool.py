@@ -1,6 +1,6 @@
 """Max-pooling of sums, before they are requantised."""
 
-from amaranth.hdl import Cat, Module, Mux, Value, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -48,6 +48,11 @@ class Pool(wiring.Component):
     """
 
     latency = 1
+
+    valid: Signal
+    beat: data.View
+    pooled_valid: Signal
+    pooled: data.View
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config

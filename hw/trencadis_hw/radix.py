@@ -58,6 +58,15 @@ class DigitCounter(wiring.Component):
 
     latency = 3
 
+    valid: Signal
+    keys: data.View
+    mask: Signal
+    last: Signal
+    number: Signal
+    threshold: data.View
+    found_valid: Signal
+    found: data.View
+
     def __init__(self, width: int, most: int) -> None:
         self._width, self._most = width, most
         super().__init__(

@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.streams import Queue, connect_streams, delay
 
 __all__ = ["Reorder", "row_layout"]
@@ -67,7 +67,15 @@ class Reorder(wiring.Component):
         Image rows.
     """
 
+    valid: Signal
+    row: Signal
+    layer: Signal
+    vector_end: Signal
+    keys: data.View
+    reserve: Signal
+    free_rows: Signal
     rows: stream.Interface
+    load: LoadInterface
 
     def __init__(
         self, config: EngineConfig, *, words: int, key_latency: int, load_bits: int
@@ -86,7 +94,11 @@ class Reorder(wiring.Component):
                 "vector_end": In(1),
                 "keys": In(data.ArrayLayout(self._keys, words)),
                 "reserve": In(range(config.reorder_rows + 1)),
-                "free_rows": Out(range(config.reorder_rows + 1), init=config.reorder_rows),
+                # The stubs know only the old name of `init`.
+                "free_rows": Out(
+                    range(config.reorder_rows + 1),
+                    init=config.reorder_rows,  # pyright: ignore[reportCallIssue]
+                ),
                 "rows": Out(stream.Signature(data.ArrayLayout(row_layout(config), words))),
                 "load": In(LoadSignature(load_bits)),
             }

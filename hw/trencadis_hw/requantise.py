@@ -1,7 +1,7 @@
 """From sums to quantised activations, exactly."""
 
 from amaranth.hdl import Array, Cat, Module, Signal, Value, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
@@ -39,6 +39,12 @@ class Requantiser(wiring.Component):
 
     latency = 8
     bounds_latency = 7
+
+    sum: Signal
+    parameters: data.View
+    low: Signal
+    high: Signal
+    key: Signal
 
     def __init__(self, sum_bits: int) -> None:
         self._sum_bits = sum_bits

@@ -47,9 +47,40 @@ class RunControl(wiring.Component):
         `abi.Status` flags.
     """
 
+    start: Signal
+    done: Signal
+    idle: Signal
+    abort: Signal
+    command: Signal
+    image: Signal
+    input: Signal
+    output: Signal
+    statistics: Signal
+    image_beats: Signal
+    input_beats: Signal
+    words: Signal
+    out_beats: Signal
     read: stream.Interface
     write: stream.Interface
+    read_stop: Signal
+    write_stop: Signal
+    read_busy: Signal
+    write_busy: Signal
+    read_error: Signal
+    write_error: Signal
+    load_start: Signal
+    load_done: Signal
+    load_good: Signal
+    loading: Signal
+    running: Signal
+    reporting: Signal
+    core_reset: Signal
+    core_start: Signal
+    words_done: Signal
+    overflow: Signal
+    busy: Signal
     report: stream.Interface
+    status: Signal
 
     def __init__(self, *, bus_bits: int) -> None:
         self._bus_bits = bus_bits

@@ -1,4 +1,4 @@
-"""Streaming k-WTA: the winners among the channels of a position, at the rate of the requantisers."""
+"""Streaming k-WTA: winners among the channels of a position, as fast as the requantisers."""
 
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, memory, stream, wiring
@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.radix import DIGITS, DigitCounter, choose_winners, threshold_layout
 from trencadis_hw.reorder import row_layout
 from trencadis_hw.streams import Queue, connect_streams
@@ -85,6 +85,7 @@ class StreamSelector(wiring.Component):
 
     i: stream.Interface
     o: stream.Interface
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config

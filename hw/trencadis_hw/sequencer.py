@@ -1,7 +1,7 @@
 """Runs the layers of a program: one entry of every lane's lists a cycle."""
 
 from amaranth.hdl import Array, Cat, Module, Mux, Signal, Value
-from amaranth.lib import memory, wiring
+from amaranth.lib import data, memory, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
@@ -9,9 +9,9 @@ from trencadis_hw.array import step_layout
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.lane import Lane, address_bits, issue_layout, lookup_layout
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.streams import delay
-from trencadis_hw.tokens import levels_layout
+from trencadis_hw.tokens import level_of, levels_layout
 
 __all__ = ["Sequencer"]
 
@@ -58,6 +58,22 @@ class Sequencer(wiring.Component):
     load : In(LoadSignature)
         Image rows.
     """
+
+    start: Signal
+    input_ended: Signal
+    idle: Signal
+    full: Signal
+    reserved: data.View
+    next_reserved: data.View
+    reserve: Signal
+    next_reserve: Signal
+    release: Signal
+    ended: Signal
+    queue_taken: Signal
+    issue: data.View
+    lookup: data.View
+    step: data.View
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config
@@ -223,8 +239,8 @@ class Sequencer(wiring.Component):
         to_next = layer.destination == abi.Destination.NEXT
         may_write = (
             (layer.destination == abi.Destination.HOST)
-            | (own & (Array(self.reserved)[layer.out_map] < layer.out_buffers))
-            | (to_next & (Array(self.next_reserved)[layer.out_map] < layer.out_buffers))
+            | (own & (level_of(self.reserved, layer.out_map) < layer.out_buffers))
+            | (to_next & (level_of(self.next_reserved, layer.out_map) < layer.out_buffers))
         )
         released = Signal(abi.MAP_COUNT)
 
@@ -252,7 +268,7 @@ class Sequencer(wiring.Component):
             with m.State("group"):
                 arrived = self.full.bit_select(program.in_map, 1)
                 older = [(groups[:depth]).any() for depth in range(len(groups))]
-                none_coming = self.input_ended & (Array(self.reserved)[program.in_map] == 0)
+                none_coming = self.input_ended & (level_of(self.reserved, program.in_map) == 0)
                 with m.If(arrived | none_coming):
                     m.d.sync += groups.eq(Cat(arrived, groups))
                     m.next = "fetch"

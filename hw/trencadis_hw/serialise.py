@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.pool import pooled_layout
 
 __all__ = ["Serialiser", "group_layout"]
@@ -62,7 +62,12 @@ class Serialiser(wiring.Component):
     """
 
     beats: stream.Interface
+    free_rows: Signal
+    group_valid: Signal
+    group: data.View
+    reserve: Signal
     raw: stream.Interface
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, words: int, load_bits: int) -> None:
         self._config = config

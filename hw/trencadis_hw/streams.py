@@ -1,13 +1,18 @@
 """Amaranth streams: connecting, buffering, delaying."""
 
+from typing import Any
+
 from amaranth.hdl import Module, ShapeLike, Signal, Value
 from amaranth.lib import fifo, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 __all__ = ["Queue", "RegisterSlice", "connect_streams", "delay"]
 
+Stream = stream.Interface | wiring.FlippedInterface
+"""A stream as its own side has it, or as the other side has it."""
 
-def connect_streams(m: Module, *, source: stream.Interface, sink: stream.Interface) -> None:
+
+def connect_streams(m: Module, *, source: Stream, sink: Stream) -> None:
     """Connect a source to a sink of the same payload shape.
 
     `wiring.connect` takes different layouts of equal width for each other; this does not.
@@ -17,10 +22,9 @@ def connect_streams(m: Module, *, source: stream.Interface, sink: stream.Interfa
     TypeError
         If the payload shapes differ.
     """
-    if source.payload.shape() != sink.payload.shape():
-        raise TypeError(
-            f"a stream of {source.payload.shape()!r} cannot feed a stream of {sink.payload.shape()!r}"
-        )
+    given, taken = source.payload.shape(), sink.payload.shape()
+    if given != taken:
+        raise TypeError(f"a stream of {given!r} cannot feed a stream of {taken!r}")
     m.d.comb += [
         sink.payload.eq(source.payload),
         sink.valid.eq(source.valid),
@@ -84,9 +88,9 @@ class Queue(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.fifo = queue = fifo.SyncFIFO(
-            width=len(Value.cast(self.i.payload)), depth=self._depth
-        )
+        # The stubs do not know `level`.
+        queue: Any = fifo.SyncFIFO(width=len(Value.cast(self.i.payload)), depth=self._depth)
+        m.submodules.fifo = queue
         m.d.comb += [
             queue.w_data.eq(self.i.payload),
             queue.w_en.eq(self.i.valid),

@@ -1,4 +1,4 @@
-"""Latencies of an engine that the compiler's prediction rests on; the RTL is tested against them."""
+"""Latencies that the compiler's prediction rests on; the RTL is tested against them."""
 
 from dataclasses import dataclass
 from typing import Self

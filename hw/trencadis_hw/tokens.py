@@ -1,17 +1,22 @@
 """Which activation maps of an engine are full, and which may be written."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Array, Module, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
 
-__all__ = ["MapTokens", "levels_layout"]
+__all__ = ["MapTokens", "level_of", "levels_layout"]
 
 
 def levels_layout() -> data.ArrayLayout:
     """A count of buffers for every map."""
     return data.ArrayLayout(2, abi.MAP_COUNT)
+
+
+def level_of(levels: data.View, number: Value) -> Value:
+    """The count of map `number`."""
+    return Array(levels[i] for i in range(abi.MAP_COUNT))[number]
 
 
 class MapTokens(wiring.Component):
@@ -36,6 +41,12 @@ class MapTokens(wiring.Component):
     full : Out(MAP_COUNT)
         The map has a full buffer.
     """
+
+    reserve: Signal
+    release: Signal
+    fill: data.View
+    reserved: data.View
+    full: Signal
 
     def __init__(self, words: int) -> None:
         self._words = words

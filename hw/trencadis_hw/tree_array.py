@@ -1,7 +1,7 @@
 """An array with an adder tree for every kernel of a tile."""
 
 from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
-from amaranth.lib import wiring
+from amaranth.lib import data, wiring
 
 from trencadis_hw.array import ArraySignature, step_layout
 from trencadis_hw.config import EngineConfig
@@ -25,6 +25,12 @@ class TreeArray(wiring.Component):
     config : EngineConfig
         The engine.
     """
+
+    step: data.View
+    values: data.View
+    weights: data.View
+    valid: Signal
+    beat: data.View
 
     def __init__(self, config: EngineConfig) -> None:
         self._config = config

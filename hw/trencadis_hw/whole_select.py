@@ -7,7 +7,7 @@ from amaranth.lib.wiring import In, Out
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, add_load_port
+from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.radix import (
     DIGITS,
     DigitCounter,
@@ -47,6 +47,7 @@ class WholeSelector(wiring.Component):
 
     i: stream.Interface
     o: stream.Interface
+    load: LoadInterface
 
     def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
         self._config = config

@@ -1,16 +1,42 @@
 """AXI4 master ports: reading and writing long runs of beats."""
 
+from typing import Any
+
 from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw.streams import Queue, RegisterSlice, connect_streams
 
-__all__ = ["AxiReadSignature", "AxiReader", "AxiWriteSignature", "AxiWriter", "transfer_layout"]
+__all__ = [
+    "AxiReadInterface",
+    "AxiReadSignature",
+    "AxiReader",
+    "AxiWriteInterface",
+    "AxiWriteSignature",
+    "AxiWriter",
+    "transfer_layout",
+]
 
 ADDRESS_BITS = 64
 PAGE_BYTES = 4096
 """A burst must not cross a multiple of this."""
+
+
+class AxiReadInterface(wiring.PureInterface):
+    """The read channels of an AXI4 master; its members are those of `AxiReadSignature`."""
+
+    araddr: Signal
+    arlen: Signal
+    arsize: Signal
+    arburst: Signal
+    arvalid: Signal
+    arready: Signal
+    rdata: Signal
+    rresp: Signal
+    rlast: Signal
+    rvalid: Signal
+    rready: Signal
 
 
 class AxiReadSignature(wiring.Signature):
@@ -39,6 +65,29 @@ class AxiReadSignature(wiring.Signature):
                 "rready": Out(1),
             }
         )
+
+    def create(self, *, path: Any = None, src_loc_at: int = 0) -> AxiReadInterface:
+        """Make a port, as `wiring.Signature.create` does."""
+        return AxiReadInterface(self, path=path, src_loc_at=1 + src_loc_at)
+
+
+class AxiWriteInterface(wiring.PureInterface):
+    """The write channels of an AXI4 master; its members are those of `AxiWriteSignature`."""
+
+    awaddr: Signal
+    awlen: Signal
+    awsize: Signal
+    awburst: Signal
+    awvalid: Signal
+    awready: Signal
+    wdata: Signal
+    wstrb: Signal
+    wlast: Signal
+    wvalid: Signal
+    wready: Signal
+    bresp: Signal
+    bvalid: Signal
+    bready: Signal
 
 
 class AxiWriteSignature(wiring.Signature):
@@ -71,6 +120,10 @@ class AxiWriteSignature(wiring.Signature):
             }
         )
 
+    def create(self, *, path: Any = None, src_loc_at: int = 0) -> AxiWriteInterface:
+        """Make a port, as `wiring.Signature.create` does."""
+        return AxiWriteInterface(self, path=path, src_loc_at=1 + src_loc_at)
+
 
 def transfer_layout() -> data.StructLayout:
     """A run of `beats` beats from `address` on; both aligned to a beat."""
@@ -92,6 +145,7 @@ class _Bursts(wiring.Component):
 
     transfers: stream.Interface
     bursts: stream.Interface
+    busy: Signal
 
     def __init__(self, *, bits: int, longest: int) -> None:
         self._bytes_log2 = (bits // 8 - 1).bit_length()
@@ -172,6 +226,10 @@ class AxiReader(wiring.Component):
 
     transfers: stream.Interface
     beats: stream.Interface
+    axi: AxiReadInterface
+    stop: Signal
+    busy: Signal
+    error: Signal
 
     def __init__(self, *, bits: int, longest: int = 16, depth: int = 64) -> None:
         if depth < 2 * longest:
@@ -258,6 +316,10 @@ class AxiWriter(wiring.Component):
 
     transfers: stream.Interface
     beats: stream.Interface
+    axi: AxiWriteInterface
+    stop: Signal
+    busy: Signal
+    error: Signal
 
     def __init__(self, *, bits: int, longest: int = 16) -> None:
         self._bits, self._longest = bits, longest

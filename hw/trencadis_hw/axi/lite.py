@@ -1,15 +1,41 @@
 """An AXI4-Lite slave that is a register file with XRT's control block."""
 
+from typing import Any
+
 from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
 
-__all__ = ["ADDRESS_BITS", "ARGUMENTS", "AxiLiteSignature", "ControlRegisters"]
+__all__ = ["ADDRESS_BITS", "ARGUMENTS", "AxiLiteInterface", "AxiLiteSignature", "ControlRegisters"]
 
 ADDRESS_BITS = 8
 """Address width of the control port."""
+
+
+class AxiLiteInterface(wiring.PureInterface):
+    """An AXI4-Lite port; its members are those of `AxiLiteSignature`."""
+
+    awaddr: Signal
+    awprot: Signal
+    awvalid: Signal
+    awready: Signal
+    wdata: Signal
+    wstrb: Signal
+    wvalid: Signal
+    wready: Signal
+    bresp: Signal
+    bvalid: Signal
+    bready: Signal
+    araddr: Signal
+    arprot: Signal
+    arvalid: Signal
+    arready: Signal
+    rdata: Signal
+    rresp: Signal
+    rvalid: Signal
+    rready: Signal
 
 
 class AxiLiteSignature(wiring.Signature):
@@ -39,6 +65,10 @@ class AxiLiteSignature(wiring.Signature):
                 "rready": In(1),
             }
         )
+
+    def create(self, *, path: Any = None, src_loc_at: int = 0) -> AxiLiteInterface:
+        """Make a port, as `wiring.Signature.create` does."""
+        return AxiLiteInterface(self, path=path, src_loc_at=1 + src_loc_at)
 
 
 ARGUMENTS = {
@@ -84,6 +114,22 @@ class ControlRegisters(wiring.Component):
     image, input, output, statistics, image_beats, input_beats, words, command : Out
         Arguments.
     """
+
+    bus: AxiLiteInterface
+    start: Signal
+    done: Signal
+    idle: Signal
+    abort: Signal
+    status: Signal
+    interrupt: Signal
+    image: Signal
+    input: Signal
+    output: Signal
+    statistics: Signal
+    image_beats: Signal
+    input_beats: Signal
+    words: Signal
+    command: Signal
 
     def __init__(self, *, configuration: int) -> None:
         self._configuration = configuration
