@@ -5,19 +5,21 @@ text, one a class; `split`, 0 train, 1 validation, 2 test (without it a tenth va
 tests, chosen at random); boolean arrays that a recipe's `keep` can name; `credit`, text, optional.
 """
 
-import zipfile
-import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.labelled import Labelled, Splits
+from trencadis_train.npz import read_arrays
 
 __all__ = ["load_archive"]
 
 PARTS = ("train", "validation", "test")
+
+Arrays = dict[str, npt.NDArray[Any]]
 
 
 def load_archive(
@@ -41,64 +43,74 @@ def load_archive(
     TrainingError
         If the file is missing, damaged, or not such a data set.
     """
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if file[name].dtype != object}
-    except OSError as error:
-        raise TrainingError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        text = " ".join(str(error).split())
-        raise TrainingError(
-            f"{path}: not an .npz file, or damaged ({text}); make it again"
-        ) from error
+    arrays = read_arrays(path)
     try:
         return _splits(arrays, words, keep, noise)
     except TrainingError as error:
         raise TrainingError(f"{path}: {error}") from error
 
 
-def _splits(
-    arrays: dict[str, npt.NDArray[np.generic]], words: tuple[str, ...], keep: str, noise: str
-) -> Splits:
+def _splits(arrays: Arrays, words: tuple[str, ...], keep: str, noise: str) -> Splits:
     images = arrays.get("features", arrays.get("images"))
     labels, names = arrays.get("labels"), arrays.get("class_names")
     if images is None or labels is None or names is None:
         raise TrainingError(
-            f"it has the arrays {', '.join(arrays)}; it needs features, labels and class_names"
+            f"it has the arrays {', '.join(arrays) or 'of no name'}; it needs features, labels and "
+            "class_names"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise TrainingError(
-            f"labels must be integers, one for each of the {len(images)} examples, not "
+            "labels must be integers, one an example, not "
             f"{labels.dtype} of shape {list(labels.shape)}"
         )
+    if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
+        raise TrainingError(
+            f"class_names must be a list of text, not {names.dtype} of shape {list(names.shape)}"
+        )
     known = [str(name) for name in names]
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(known):
+        raise TrainingError(
+            f"labels must be in 0..{len(known) - 1}, one of {len(known)} class_names, not "
+            f"{labels.min()}..{labels.max()}"
+        )
     classes = words or tuple(name for name in known if name != noise)
     for name in (*classes, noise):
         if name and name not in known:
             raise TrainingError(f"it has no class {name!r}; there are {', '.join(known)}")
-    numbers = np.full(max(len(known), int(labels.max(initial=0)) + 1), -1, np.int64)
+    numbers = np.full(len(known), -1, np.int64)
     numbers[[known.index(name) for name in classes]] = np.arange(len(classes))
-    classed = numbers[labels]
+    classed = numbers[labels.astype(np.int64)]
     chosen = classed >= 0
     if keep:
-        kept = arrays.get(keep)
-        if kept is None or kept.dtype != np.bool_ or kept.shape != labels.shape:
-            raise TrainingError(
-                f"it has no boolean array {keep!r}, one an example, to keep examples by"
-            )
-        chosen &= kept.astype(bool)
-    whole = Labelled(images.astype(images.dtype, copy=False), classed)  # type: ignore[arg-type]
-    split = arrays.get("split")
-    if split is None:
-        return Splits.stratified(
-            whole.images[chosen], classed[chosen], classes, validation=0.1, test=0.1
-        )
-    parts = {name: whole.where(chosen & (split == i)) for i, name in enumerate(PARTS)}
-    clips = None
-    if noise:
-        clips = whole.images[(labels == known.index(noise)) & (split == 0)]
-        if not len(clips):
-            raise TrainingError(
-                f"class {noise!r} has no training examples that could serve as noise"
-            )
-    return Splits(**parts, classes=classes, noise=clips, credit=str(arrays.get("credit", "")))
+        chosen &= _per_example(arrays, keep, "b", len(labels)).astype(bool)
+    whole = Labelled(images, classed)
+    credit = str(arrays.get("credit", ""))
+    if "split" not in arrays:
+        kept = whole.where(chosen)
+        halves = Splits.stratified(kept.images, kept.labels, classes, validation=0.1, test=0.1)
+        clips = _noise(images, labels, known, noise) if noise else None
+        return Splits(halves.train, halves.validation, halves.test, classes, clips, credit)
+    split = _per_example(arrays, "split", "iu", len(labels))
+    train, validation, test = (whole.where(chosen & (split == i)) for i in range(len(PARTS)))
+    clips = _noise(images[split == 0], labels[split == 0], known, noise) if noise else None
+    return Splits(train, validation, test, classes, clips, credit)
+
+
+def _noise(
+    images: npt.NDArray[Any], labels: npt.NDArray[Any], known: list[str], noise: str
+) -> npt.NDArray[Any]:
+    clips = images[labels == known.index(noise)]
+    if not len(clips):
+        raise TrainingError(f"class {noise!r} has no training examples that could serve as noise")
+    return clips
+
+
+def _per_example(arrays: Arrays, name: str, kinds: str, examples: int) -> npt.NDArray[Any]:
+    array = arrays.get(name)
+    if array is None or array.dtype.kind not in kinds or array.shape != (examples,):
+        what = "boolean" if kinds == "b" else "integer"
+        found = "no such array"
+        if array is not None:
+            found = f"{array.dtype} of shape {list(array.shape)}"
+        raise TrainingError(f"{name!r} must be a {what} array, one an example; it has {found}")
+    return array

@@ -5,13 +5,21 @@ from pathlib import Path
 from trencadis_train.archive import load_archive
 from trencadis_train.digits import load_digits
 from trencadis_train.errors import TrainingError
+from trencadis_train.idx import load_idx
 from trencadis_train.labelled import Splits
 from trencadis_train.recipe import DataSource
+from trencadis_train.speech_commands import Progress, load_speech_commands
 
 __all__ = ["open_data"]
 
 
-def open_data(source: DataSource, path: str = "") -> Splits:
+def open_data(
+    source: DataSource,
+    path: str = "",
+    *,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Splits:
     """Read the data of a recipe.
 
     Parameters
@@ -20,6 +28,10 @@ def open_data(source: DataSource, path: str = "") -> Splits:
         What to read.
     path : str
         Folder or file, in place of the recipe's.
+    cache : Path, optional
+        Folder in which features of recordings are kept.
+    progress : callable, optional
+        Told how many recordings of how many are done; only recordings take long.
 
     Raises
     ------
@@ -28,9 +40,13 @@ def open_data(source: DataSource, path: str = "") -> Splits:
     """
     if source.set == "digits":
         return load_digits()
-    where = path or source.path
-    if not where:
+    if not (path or source.path):
         raise TrainingError(
             f"data set {source.set!r} needs a path; give it with --data, or as path in [data]"
         )
-    return load_archive(Path(where), words=source.words, keep=source.keep, noise=source.noise)
+    where = Path(path or source.path)
+    if source.set == "idx":
+        return load_idx(where, validation=source.validation)
+    if source.set == "speech-commands":
+        return load_speech_commands(where, words=source.words, cache=cache, progress=progress)
+    return load_archive(where, words=source.words, keep=source.keep, noise=source.noise)

@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 
-__all__ = ["DECIBELS_PER_STEP", "SAMPLE_RATE_HZ", "SIZE", "log_mel", "mel_bands", "quantise_power"]
+__all__ = [
+    "CLIP_SAMPLES",
+    "DECIBELS_PER_STEP",
+    "SAMPLE_RATE_HZ",
+    "SIZE",
+    "log_mel",
+    "mel_bands",
+    "quantise_power",
+]
 
 SAMPLE_RATE_HZ = 16_000
 CLIP_SAMPLES = 16_000
@@ -65,7 +73,7 @@ def quantise_power(power: npt.NDArray[np.floating]) -> npt.NDArray[np.uint8]:
 
 @cache
 def mel_bands() -> npt.NDArray[np.float64]:
-    """Weight of every frequency in every band, shape (bands, frequencies): triangles of height 1."""
+    """Weights of frequencies in bands, shape (bands, frequencies): triangles of height 1."""
     frequencies = np.arange(WINDOW_SAMPLES // 2 + 1) * SAMPLE_RATE_HZ / WINDOW_SAMPLES
     edges = _hertz(np.linspace(_mel(LOWEST_HZ), _mel(HIGHEST_HZ), SIZE + 2))
     low, middle, high = (edges[i : i + SIZE, None] for i in range(3))

@@ -88,6 +88,14 @@ class Splits:
                     f"images of the {name} part are {list(part.images.shape[1:])}, those of the "
                     f"train part {list(self.train.images.shape[1:])}"
                 )
+        shape = self.train.images.shape[1:]
+        if self.noise is not None and (
+            self.noise.dtype != np.uint8 or self.noise.ndim != 3 or self.noise.shape[1:] != shape
+        ):
+            raise TrainingError(
+                f"noise must be bytes of shape {['clips', *shape]}, not {self.noise.dtype} of "
+                f"shape {list(self.noise.shape)}"
+            )
 
     @property
     def parts(self) -> tuple[tuple[str, Labelled], ...]:
@@ -117,7 +125,17 @@ class Splits:
             Shares of the two parts; what is left is for training.
         seed : int
             The same seed gives the same split.
+
+        Raises
+        ------
+        TrainingError
+            If labels are no classes, or a part is left empty.
         """
+        whole = Labelled(images, labels)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(classes):
+            raise TrainingError(
+                f"labels must be in 0..{len(classes) - 1}, not {labels.min()}..{labels.max()}"
+            )
         rng = np.random.default_rng(seed)
         chosen: dict[str, list[npt.NDArray[np.int64]]] = {"train": [], "validation": [], "test": []}
         for number in range(len(classes)):
@@ -128,6 +146,8 @@ class Splits:
                 ("test", "validation", "train"), np.split(members, [first, second]), strict=True
             ):
                 chosen[name].append(part)
-        whole = Labelled(images, labels)
-        parts = {name: whole.where(np.sort(np.concatenate(chosen[name]))) for name in chosen}
-        return cls(**parts, classes=classes)
+
+        def gathered(name: str) -> Labelled:
+            return whole.where(np.sort(np.concatenate(chosen[name])))
+
+        return cls(gathered("train"), gathered("validation"), gathered("test"), classes)
