@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 import numpy as np
-from trencadis_hw import abi
-from trencadis_hw.config import KernelConfig
 
 from trencadis_compiler.colouring import colour_edges
 from trencadis_compiler.errors import CompileError
@@ -15,6 +13,8 @@ from trencadis_compiler.ir import Layer
 from trencadis_compiler.place import PlacedLayer, Placement, slot_addresses
 from trencadis_compiler.plan import LayerPlan, Reading
 from trencadis_compiler.schedule import Schedule
+from trencadis_hw import abi
+from trencadis_hw.config import KernelConfig
 
 __all__ = ["OutputFormat", "assemble", "output_format", "reachable_sums"]
 

@@ -9,13 +9,13 @@ import click
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from trencadis_boards import UnknownBoardError, board_names, load_board
-from trencadis_hw.container import ContainerError
 
+from trencadis_boards import UnknownBoardError, board_names, load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.report import render_report
 from trencadis_compiler.report_files import write_report
+from trencadis_hw.container import ContainerError
 
 __all__ = ["main"]
 

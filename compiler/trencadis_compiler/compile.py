@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from trencadis_boards import Board
-from trencadis_hw.config import KernelConfig
-from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
+from trencadis_boards import Board
 from trencadis_compiler.assemble import assemble, output_format
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.frontend import load_graph
@@ -24,6 +22,8 @@ from trencadis_compiler.quantise import is_quantised, quantised_copy
 from trencadis_compiler.reference import layer_output
 from trencadis_compiler.report import make_report
 from trencadis_compiler.schedule import Schedule, schedule
+from trencadis_hw.config import KernelConfig
+from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
 __all__ = ["Compiled", "compile_model", "import_model"]
 

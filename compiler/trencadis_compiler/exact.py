@@ -16,6 +16,7 @@ from fractions import Fraction
 from math import floor
 
 import numpy as np
+
 from trencadis_hw import abi
 from trencadis_hw.requantise_model import requantise
 

@@ -9,6 +9,7 @@ from fractions import Fraction
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_hw import abi
 
 __all__ = ["Layer", "Network", "Pool", "Quantisation", "TensorInfo", "Winners"]

@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from trencadis_hw import abi
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.graph import K_WINNERS, Graph, Node
 from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, Winners
+from trencadis_hw import abi
 
 __all__ = ["SUPPORTED", "lower"]
 

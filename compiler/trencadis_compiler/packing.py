@@ -6,9 +6,11 @@ where two collide, and tiles are the colours of a colouring of it. Networks trai
 complementary masks fall into perfect tiles; for other sparsity a tile may be given `depth` rows of
 weights for every input, and takes as many colliding non-zeros.
 
-The search is greedy colouring improved by iterated greedy (Culberson 1992): taking the kernels
-again, tile by tile in another order, never needs more tiles. Small problems that are left with more
-tiles than the bound are tried as an exact cover.
+Tiles are grown one at a time, each time by the kernel that leaves most others to choose from
+(recursive largest first, Leighton 1979): members of a complementary set agree on what fits, others
+do not, so sets come out whole whatever the order of kernels. What needs more tiles than the bound
+is improved by iterated greedy (Culberson 1992): taking the kernels again, tile by tile in another
+order, never needs more tiles. At last an exact cover is tried.
 """
 
 import math
@@ -22,8 +24,9 @@ __all__ = ["Packing", "fewest_tiles", "pack"]
 ROUNDS = 60
 """Rounds of iterated greedy after the last improvement."""
 
-COVER_NODES = 20_000
-"""Nodes of the search for an exact cover."""
+COVER_ATTEMPTS = 10
+COVER_NODES = 2_000
+"""Attempts at an exact cover, and nodes of the search in each."""
 
 
 @dataclass(frozen=True)
@@ -84,10 +87,16 @@ def pack(
         raise ValueError(
             f"depth and kernels_per_tile must be positive, not {depth}, {kernels_per_tile}"
         )
+    if kernels_per_tile == 1:
+        return Packing(tuple((kernel,) for kernel in range(len(occupied))), depth)
     rng = np.random.default_rng(seed)
     bound = fewest_tiles(occupied, kernels_per_tile, depth)
-    order = list(np.argsort(-occupied.sum(axis=1), kind="stable"))
-    tiles = _greedy(occupied, order, kernels_per_tile, depth)
+    if depth == 1:
+        collide = _collisions(occupied)
+        tiles = _grow(collide, kernels_per_tile)
+    else:
+        first = list(np.argsort(-occupied.sum(axis=1), kind="stable"))
+        tiles = _greedy(occupied, first, kernels_per_tile, depth)
     since_better = 0
     while len(tiles) > bound and since_better < ROUNDS:
         order = [kernel for i in _next_order(tiles, since_better, rng) for kernel in tiles[i]]
@@ -95,8 +104,36 @@ def pack(
         since_better = 0 if len(again) < len(tiles) else since_better + 1
         tiles = again
     if len(tiles) > bound and depth == 1:
-        tiles = _exact_cover(occupied, kernels_per_tile, bound) or tiles
-    return Packing(tuple(sorted(tuple(sorted(tile)) for tile in tiles)), depth)
+        tiles = min(tiles, _exact_cover(occupied, kernels_per_tile, bound, rng), key=len)
+    return Packing(
+        tuple(sorted(tuple(sorted(int(kernel) for kernel in tile)) for tile in tiles)), depth
+    )
+
+
+def _collisions(occupied: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
+    """Which kernels collide, shape (kernels, kernels); none with itself."""
+    # Counts of common rows are exact in float32, whose products are fast.
+    wide = occupied.astype(np.float32)
+    collide = wide @ wide.T > 0
+    np.fill_diagonal(collide, False)
+    return collide
+
+
+def _grow(collide: npt.NDArray[np.bool_], kernels_per_tile: int) -> list[list[int]]:
+    """Tiles grown one at a time, by the kernel that rules out fewest of those that still fit."""
+    free = np.arange(len(collide))
+    tiles: list[list[int]] = []
+    while free.size:
+        degrees = np.count_nonzero(collide[np.ix_(free, free)], axis=1)
+        tile = [int(free[np.argmax(degrees)])]
+        fit = free[~collide[tile[0], free] & (free != tile[0])]
+        while fit.size and len(tile) < kernels_per_tile:
+            ruled_out = np.count_nonzero(collide[np.ix_(fit, fit)], axis=1)
+            tile.append(int(fit[np.argmin(ruled_out)]))
+            fit = fit[~collide[tile[-1], fit] & (fit != tile[-1])]
+        tiles.append(tile)
+        free = np.setdiff1d(free, tile, assume_unique=True)
+    return tiles
 
 
 def _greedy(
@@ -104,24 +141,28 @@ def _greedy(
 ) -> list[list[int]]:
     """Put each kernel in the fullest tile that takes it."""
     rows = occupied.shape[1]
-    counts = np.zeros((0, rows), np.uint8)
-    filled = np.zeros(0, np.int64)
+    used = [np.flatnonzero(row) for row in occupied]
+    # By row, then tile: what a kernel looks at lies together. Doubled in size when full.
+    counts = np.zeros((rows, 64), np.uint8)
+    filled = np.zeros(64, np.int64)
+    open_ = np.zeros(64, bool)
     tiles: list[list[int]] = []
     for kernel in order:
-        mask = occupied[kernel]
-        fits = (counts[:, mask] < depth).all(axis=1)
-        fits &= np.array([len(tile) < kernels_per_tile for tile in tiles], bool)
-        candidates = np.flatnonzero(fits)
-        if candidates.size:
-            best = int(candidates[np.argmax(filled[candidates])])
+        mine = used[kernel]
+        fits = open_ & (counts[mine].max(axis=0, initial=0) < depth)
+        if fits.any():
+            best = int(np.argmax(np.where(fits, filled, -1)))
         else:
             best = len(tiles)
             tiles.append([])
-            counts = np.vstack([counts, np.zeros((1, rows), np.uint8)])
-            filled = np.append(filled, 0)
+            if best == counts.shape[1]:
+                counts = np.concatenate([counts, np.zeros_like(counts)], axis=1)
+                filled = np.concatenate([filled, np.zeros_like(filled)])
+                open_ = np.concatenate([open_, np.zeros_like(open_)])
         tiles[best].append(kernel)
-        counts[best] += mask
-        filled[best] += int(mask.sum())
+        counts[mine, best] += 1
+        filled[best] += len(mine)
+        open_[best] = len(tiles[best]) < kernels_per_tile
     return tiles
 
 
@@ -136,43 +177,50 @@ def _next_order(tiles: list[list[int]], round_: int, rng: np.random.Generator) -
 
 
 def _exact_cover(
-    occupied: npt.NDArray[np.bool_], kernels_per_tile: int, bound: int
-) -> list[list[int]] | None:
-    """Tiles that are full to the last row, found by depth-first search; None if it takes too long.
+    occupied: npt.NDArray[np.bool_], kernels_per_tile: int, bound: int, rng: np.random.Generator
+) -> list[list[int]]:
+    """Tiles that are full to the last row, found by depth-first search; the best of some attempts.
 
     Kernels that are left when no more full tile can be made are packed greedily.
     """
-    masks = [int.from_bytes(np.packbits(row).tobytes(), "big") for row in occupied]
-    rows = occupied.shape[1]
-    full = int.from_bytes(np.packbits(np.ones(rows, bool)).tobytes(), "big")
-    nodes = COVER_NODES
+    # Bit i of a mask is row i.
+    packed = np.packbits(occupied, axis=1, bitorder="little")
+    masks = [int.from_bytes(row.tobytes(), "little") for row in packed]
+    full = (1 << occupied.shape[1]) - 1
+    best = [[kernel] for kernel in range(len(masks))]
+    for _ in range(COVER_ATTEMPTS):
+        order = [int(kernel) for kernel in rng.permutation(len(masks))]
+        by_row: dict[int, list[int]] = {}
+        for kernel in order:
+            for row in np.flatnonzero(occupied[kernel]).tolist():
+                by_row.setdefault(1 << row, []).append(kernel)
+        free = set(order)
+        nodes = COVER_NODES
 
-    def fill(covered: int, chosen: list[int], free: list[int]) -> list[int] | None:
-        nonlocal nodes
-        if covered == full:
-            return chosen
-        if len(chosen) == kernels_per_tile or nodes == 0:
+        def fill(covered: int, chosen: list[int]) -> list[int] | None:
+            nonlocal nodes
+            if covered == full:
+                return chosen
+            if len(chosen) == kernels_per_tile or nodes <= 0:
+                return None
+            missing = full & ~covered
+            for kernel in by_row.get(missing & -missing, ()):
+                if kernel in free and not masks[kernel] & covered:
+                    nodes -= 1
+                    found = fill(covered | masks[kernel], [*chosen, kernel])
+                    if found:
+                        return found
             return None
-        missing = full & ~covered
-        row = missing & -missing
-        for kernel in free:
-            if masks[kernel] & row and not masks[kernel] & covered:
-                nodes -= 1
-                found = fill(covered | masks[kernel], [*chosen, kernel], free)
-                if found:
-                    return found
-        return None
 
-    free = list(range(len(masks)))
-    tiles: list[list[int]] = []
-    while free and nodes:
-        first = free[0]
-        found = fill(masks[first], [first], free[1:])
-        if not found:
+        tiles: list[list[int]] = []
+        for first in order:
+            if first in free:
+                found = fill(masks[first], [first])
+                if found:
+                    tiles.append(found)
+                    free.difference_update(found)
+        tiles += _greedy(occupied, sorted(free), kernels_per_tile, 1)
+        best = min(best, tiles, key=len)
+        if len(best) <= bound:
             break
-        tiles.append(found)
-        free = [kernel for kernel in free if kernel not in found]
-    if free:
-        rest = _greedy(occupied[free], list(range(len(free))), kernels_per_tile, 1)
-        tiles += [[free[i] for i in tile] for tile in rest]
-    return tiles if len(tiles) <= bound else None
+    return best

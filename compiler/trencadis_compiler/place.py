@@ -4,12 +4,11 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from trencadis_hw import abi
-from trencadis_hw.config import CoreConfig, EngineConfig
-
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
 from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
+from trencadis_hw import abi
+from trencadis_hw.config import CoreConfig, EngineConfig
 
 __all__ = ["MapPlacement", "PlacedLayer", "Placement", "place", "slot_addresses"]
 

@@ -7,12 +7,12 @@ from enum import Enum
 
 import numpy as np
 import numpy.typing as npt
-from trencadis_hw import abi
-from trencadis_hw.config import EngineConfig
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer
 from trencadis_compiler.packing import Packing, fewest_tiles, pack
+from trencadis_hw import abi
+from trencadis_hw.config import EngineConfig
 
 __all__ = ["Feed", "LayerPlan", "Reading", "Unit", "plans_for"]
 

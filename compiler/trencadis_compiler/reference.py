@@ -6,11 +6,11 @@ the exact thresholds instead of multiplying.
 
 import numpy as np
 import numpy.typing as npt
-from trencadis_hw.select_model import winners
 
 from trencadis_compiler.assemble import real_key
 from trencadis_compiler.exact import thresholds
 from trencadis_compiler.ir import Layer, Network
+from trencadis_hw.select_model import winners
 
 __all__ = ["evaluate", "layer_output", "layer_sums"]
 

@@ -6,11 +6,11 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
-from trencadis_boards import Board
-from trencadis_hw.config import KernelConfig
 
+from trencadis_boards import Board
 from trencadis_compiler.place import PlacedLayer, Placement
 from trencadis_compiler.schedule import Schedule
+from trencadis_hw.config import KernelConfig
 
 __all__ = ["make_report", "render_report"]
 

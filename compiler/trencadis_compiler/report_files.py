@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trencadis_hw.container import ContainerError, write_atomically
-
 from trencadis_compiler.place import Placement
+from trencadis_hw.container import ContainerError, write_atomically
 
 __all__ = ["write_report"]
 

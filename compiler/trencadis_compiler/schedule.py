@@ -12,9 +12,8 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD, EngineTiming
-
 from trencadis_compiler.place import PlacedLayer, Placement
+from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD, EngineTiming
 
 __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
 

@@ -14,11 +14,11 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
-from trencadis_hw.container import ContainerError, InputError, write_atomically
 
 from trencadis_host.benchmark import measure
 from trencadis_host.device import DeviceError, UnknownDeviceError, device_names
 from trencadis_host.session import Session
+from trencadis_hw.container import ContainerError, InputError, write_atomically
 
 __all__ = ["bench", "load_array", "run"]
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_hw.container import Overlay
 
 __all__ = ["pack_inputs", "unpack_outputs"]

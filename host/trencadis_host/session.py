@@ -9,10 +9,10 @@ from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
-from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
 from trencadis_host.device import DeviceOptions, Statistics, open_device
 from trencadis_host.packing import pack_inputs, unpack_outputs
+from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
 __all__ = ["NodeArg", "Session"]
 

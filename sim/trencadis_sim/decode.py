@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig, KernelConfig
 

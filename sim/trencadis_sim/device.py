@@ -9,10 +9,10 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics, raise_for_status
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
-
 from trencadis_sim.verilator import SimulatorError, build_kernel
 
 __all__ = ["SimulatedKernel", "Simulator", "open_device"]

@@ -5,12 +5,12 @@ from typing import Self
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 from trencadis_hw.requantise_model import requantise
 from trencadis_hw.select_model import winners
-
 from trencadis_sim.decode import DecodedInput, DecodedLayer, decode
 
 __all__ = ["Emulator", "compute_layer", "open_device"]

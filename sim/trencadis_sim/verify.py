@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.reference import evaluate

@@ -9,8 +9,8 @@ from typing import Any, Self
 import safetensors
 import safetensors.torch
 import torch
-from trencadis_hw.container import write_atomically
 
+from trencadis_hw.container import write_atomically
 from trencadis_train.errors import TrainingError
 
 __all__ = ["Checkpoint"]

@@ -13,8 +13,8 @@ import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from trencadis_hw.container import write_atomically
 
+from trencadis_hw.container import write_atomically
 from trencadis_train.integers import ByteScale, IntegerLayer, IntegerNetwork
 
 __all__ = ["OPSET", "export_onnx", "run_onnx", "to_onnx"]

@@ -13,8 +13,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
-from trencadis_hw.container import write_atomically
 
+from trencadis_hw.container import write_atomically
 from trencadis_train.errors import TrainingError
 
 __all__ = ["read_arrays", "write_arrays"]

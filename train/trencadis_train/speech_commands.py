@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from trencadis_hw.container import ContainerError
 
+from trencadis_hw.container import ContainerError
 from trencadis_train.errors import TrainingError
 from trencadis_train.features import CLIP_SAMPLES, SAMPLE_RATE_HZ, SIZE, log_mel
 from trencadis_train.labelled import Labelled, Splits
