@@ -1,0 +1,190 @@
+"""What a network takes: cycles against the prediction, and the speed of all that computes it.
+
+`make bench` runs this on the demo network.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy.typing as npt
+from rich.console import Console
+from rich.table import Table
+
+from trencadis_boards import load_board
+from trencadis_compiler.baselines import predict_baselines
+from trencadis_compiler.compile import compile_model
+from trencadis_host.benchmark import cycles_per_word, random_inputs
+from trencadis_host.session import Session
+from trencadis_hw.container import write_atomically
+
+__all__ = ["main", "measure"]
+
+FILE = click.Path(path_type=Path)
+
+
+def measure(
+    model: Path,
+    *,
+    board: str,
+    build: Path,
+    simulated_words: int,
+    emulated_words: int,
+    runs: int,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Measure a model on random inputs.
+
+    Parameters
+    ----------
+    model : Path
+        An ONNX file.
+    board : str
+        Whose kernel is simulated.
+    build : Path
+        Folder for the image and the simulator.
+    simulated_words, emulated_words : int
+        Words of a run.
+    runs : int
+        Runs of which the median time is taken.
+    progress : callable
+        Told about each step.
+
+    Returns
+    -------
+    dict
+        JSON-ready; units are in the names. Cycles are simulated, seconds measured on this machine.
+    """
+    progress("compiling")
+    compiled, compile_s = _timed(lambda: compile_model(model, load_board(board)), runs)
+    image = build / f"{model.stem}.tcd"
+    compiled.overlay.save(image)
+    report, kernel = compiled.overlay.report, compiled.overlay.kernel
+    predicted = report["cycles_per_word"] / kernel.cores
+
+    with Session(image, "emulator") as session:
+        progress("emulating")
+        inputs = random_inputs(session, emulated_words)
+        feed = {session.get_inputs()[0].name: inputs}
+        _, emulator_s = _timed(lambda: session.run(None, feed), runs)
+    progress("running onnxruntime")
+    onnxruntime_s, onnxruntime_version = _onnxruntime(model, inputs, runs)
+
+    simulator = Session(image, "sim", build_dir=build / "sim", progress=progress)
+    with simulator as session:
+        progress("simulating")
+        words = inputs[:simulated_words]
+        started = time.perf_counter()
+        cycles = cycles_per_word(session, words)
+        simulation_s = time.perf_counter() - started
+    assert cycles is not None
+    simulated = len(words) + len(words) // 4
+    progress("predicting the network without its sparsities")
+    baselines = predict_baselines(compiled.network, kernel.core)
+    return {
+        "model": str(model),
+        "board": board,
+        "cycles_are": report["cycles_are"],
+        "predicted_cycles_per_word": predicted,
+        "simulated_cycles_per_word": cycles,
+        "dense_cycles_per_word": baselines.dense / kernel.cores,
+        "sparse_weights_cycles_per_word": baselines.sparse_weights / kernel.cores,
+        "multipliers": kernel.multipliers,
+        "multiplier_use": report["useful_products"] / (cycles * kernel.multipliers),
+        "simulated_words_per_s": simulated / simulation_s,
+        "simulated_cycles_per_s": simulated * cycles / simulation_s,
+        "emulator_words_per_s": emulated_words / emulator_s,
+        "onnxruntime_words_per_s": emulated_words / onnxruntime_s,
+        "onnxruntime_version": onnxruntime_version,
+        "compile_s": compile_s,
+    }
+
+
+def _timed(function: Callable[[], Any], runs: int) -> tuple[Any, float]:
+    """A result, and the median time that it took."""
+    result, times = None, []
+    for _ in range(runs):
+        started = time.perf_counter()
+        result = function()
+        times.append(time.perf_counter() - started)
+    return result, statistics.median(times)
+
+
+def _onnxruntime(model: Path, inputs: npt.NDArray[Any], runs: int) -> tuple[float, str]:
+    """Seconds that onnxruntime takes as a user would run it: optimised, with all its threads."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: inputs}
+    session.run(None, feed)
+    return _timed(lambda: session.run(None, feed), runs)[1], onnxruntime.__version__
+
+
+def _table(figures: dict[str, Any]) -> Table:
+    table = Table(title=f"{figures['model']} on {figures['board']}", title_justify="left")
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("obtained")
+    cycles = figures["simulated_cycles_per_word"]
+    dense = figures["dense_cycles_per_word"]
+    rows = (
+        ("cycles a word", f"{figures['predicted_cycles_per_word']:,.0f}", "predicted"),
+        ("cycles a word, steady state", f"{cycles:,.1f}", "simulated RTL, transfers included"),
+        ("cycles a word, dense", f"{dense:,.0f}", "predicted, same array"),
+        (
+            "cycles a word, sparse weights only",
+            f"{figures['sparse_weights_cycles_per_word']:,.0f}",
+            "predicted, same array",
+        ),
+        ("speed-up by both sparsities", f"{dense / cycles:.1f}", "dense / simulated"),
+        (
+            f"use of {figures['multipliers']} multipliers",
+            f"{figures['multiplier_use']:.1%}",
+            "useful products / simulated",
+        ),
+        ("simulation, words/s", f"{figures['simulated_words_per_s']:,.0f}", "measured"),
+        ("simulation, cycles/s", f"{figures['simulated_cycles_per_s']:,.0f}", "measured"),
+        ("emulator, words/s", f"{figures['emulator_words_per_s']:,.0f}", "measured"),
+        (
+            "onnxruntime int8, words/s",
+            f"{figures['onnxruntime_words_per_s']:,.0f}",
+            f"measured, version {figures['onnxruntime_version']}",
+        ),
+        ("compiling, s", f"{figures['compile_s']:.2f}", "measured"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@click.command()
+@click.argument("model", type=FILE, default=Path("examples/digits/digits.onnx"))
+@click.option("--board", default="sim", show_default=True)
+@click.option("--build", type=FILE, default=Path("build"), show_default=True)
+@click.option("--words", type=click.IntRange(8), default=160, show_default=True, help="On the RTL.")
+@click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Timed runs.")
+def main(model: Path, board: str, build: Path, words: int, runs: int) -> None:
+    """Measure MODEL, and write the figures to BUILD/bench/network.json too."""
+    folder = build / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    messages = Console(stderr=True)
+    with messages.status("measuring") as status:
+        figures = measure(
+            model,
+            board=board,
+            build=build,
+            simulated_words=words,
+            emulated_words=1000,
+            runs=runs,
+            progress=status.update,
+        )
+    write_atomically(folder / "network.json", (json.dumps(figures, indent=2) + "\n").encode())
+    Console().print(_table(figures))
+
+
+if __name__ == "__main__":
+    main()
