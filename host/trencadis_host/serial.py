@@ -1,0 +1,377 @@
+"""A board at the other end of a serial link, as a device."""
+
+import math
+import time
+import zlib
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_host.device import DeviceError, DeviceOptions, Statistics, raise_for_status
+from trencadis_host.wire import SerialPort, Wire, WireError, serial_ports
+from trencadis_hw import abi, link
+from trencadis_hw.container import Overlay
+from trencadis_hw.link import Answer, Operation
+
+__all__ = ["BAUD", "LinkStatistics", "SerialBoard", "SerialLink", "open_device"]
+
+Words = npt.NDArray[np.uint8]
+
+BAUD = 1_000_000
+"""Bits a second, unless the device's name says otherwise; that of the ULX3S."""
+
+TRIES = 8
+"""How often a request is sent before the link counts as broken."""
+
+REPLY_TIMEOUT_S = 0.25
+"""Until the first byte of a reply has come; USB adapters hold bytes back for some milliseconds."""
+
+POLL_S = 0.002
+BEAT_ALIGNMENT = 64
+"""Buffers begin at multiples of this: the longest beat."""
+
+
+@dataclass
+class LinkStatistics:
+    """What went over a link.
+
+    Attributes
+    ----------
+    requests : int
+        Requests answered.
+    repeats : int
+        Requests sent again, since no usable reply came.
+    """
+
+    requests: int = 0
+    repeats: int = 0
+
+
+class SerialLink:
+    """Requests to a board and its answers; damaged or lost ones are repeated.
+
+    Parameters
+    ----------
+    wire : Wire
+        What carries the bytes.
+    name : str
+        Named in errors.
+    baud : int
+        Bits a second: how long replies take.
+
+    Raises
+    ------
+    DeviceError
+        If no board answers, or one that speaks another version of the protocol.
+    """
+
+    def __init__(self, wire: Wire, name: str, baud: int) -> None:
+        self._wire = wire
+        self._name = name
+        self._byte_s = 10 / baud
+        self._sequence = 0
+        self.statistics = LinkStatistics()
+        try:
+            identity = link.IDENTITY.unpack(int.from_bytes(self._ask(Operation.IDENTIFY), "little"))
+        except DeviceError as error:
+            raise DeviceError(
+                f"device {name}: no board answers at {baud} baud; is it configured, and is the "
+                f"rate right? ({error})"
+            ) from error
+        if identity["version"] != link.LINK_VERSION:
+            raise DeviceError(
+                f"device {name}: the board speaks version {identity['version']} of the link, this "
+                f"program {link.LINK_VERSION}; rebuild the board's bitstream"
+            )
+        self.memory_bytes = identity["memory_bytes"]
+        self.clock_khz = identity["clock_khz"]
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        """Bytes of the board's memory; address and size are multiples of 4."""
+        data = b""
+        while len(data) < size:
+            count = min((size - len(data)) // 4, link.MOST_WORDS)
+            data += self._ask(Operation.READ_MEMORY, address + len(data), count)
+        return data
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Put bytes into the board's memory; address and size are multiples of 4."""
+        chunk = 4 * link.MOST_WORDS
+        for start in range(0, len(data), chunk):
+            part = data[start : start + chunk]
+            self._ask(Operation.WRITE_MEMORY, address + start, len(part) // 4, part)
+
+    def read_register(self, register: int) -> int:
+        """A register of the kernel."""
+        return int.from_bytes(self._ask(Operation.READ_REGISTERS, register), "little")
+
+    def write_registers(self, register: int, *values: int) -> None:
+        """Registers of the kernel, one after the other."""
+        data = b"".join((value & 0xFFFFFFFF).to_bytes(4, "little") for value in values)
+        self._ask(Operation.WRITE_REGISTERS, register, len(values), data)
+
+    def checksum(self, address: int, size: int) -> int:
+        """CRC-32, as `zlib` has it, of bytes of the board's memory."""
+        payload = (size // 4).to_bytes(4, "little")
+        return int.from_bytes(self._ask(Operation.CHECKSUM, address, 1, payload), "little")
+
+    def reset(self) -> None:
+        """Reset the kernel."""
+        self._ask(Operation.RESET)
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self._wire.close()
+
+    def _ask(
+        self, operation: Operation, address: int = 0, count: int = 1, payload: bytes = b""
+    ) -> bytes:
+        """Send a request until it is answered; the payload of the reply."""
+        self._sequence = (self._sequence + 1) % 256
+        request = link.pack_request(
+            operation, self._sequence, address=address, count=count, payload=payload
+        )
+        trouble = "nothing came back"
+        try:
+            for attempt in range(TRIES):
+                if attempt:
+                    # Wait until the board has forgotten what it has of the request.
+                    self.statistics.repeats += 1
+                    time.sleep(1.25 * link.IDLE_BYTES * self._byte_s)
+                    self._wire.drain()
+                self._wire.send(request)
+                try:
+                    reply = self._reply(operation, count, len(request))
+                except link.FrameError as error:
+                    trouble = str(error)
+                    continue
+                if reply.answer is Answer.DAMAGED:
+                    trouble = "the board got the request damaged"
+                    continue
+                if reply.answer is not Answer.DONE:
+                    raise DeviceError(
+                        f"device {self._name}: the board refused {operation.name} at {address:#x}: "
+                        f"{reply.answer.name}"
+                    )
+                self.statistics.requests += 1
+                return reply.payload
+        except WireError as error:
+            raise DeviceError(f"device {self._name}: {error}") from error
+        raise DeviceError(
+            f"device {self._name}: the link is broken: {TRIES} times {operation.name} without a "
+            f"usable reply, the last time because {trouble}; check cable and rate"
+        )
+
+    def _reply(self, operation: Operation, count: int, request_bytes: int) -> link.Reply:
+        """The reply to the request just sent."""
+        header_bytes = link.REPLY.bits // 8
+        patience = REPLY_TIMEOUT_S + request_bytes * self._byte_s
+        if operation is Operation.CHECKSUM:
+            patience += 1.0
+        frame = b""
+        deadline = time.monotonic() + patience
+        while len(frame) < header_bytes:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise link.FrameError(f"only {len(frame)} bytes came back")
+            frame += self._wire.receive(header_bytes - len(frame), left)
+            start = frame.find(link.REPLY_SYNC)
+            frame = frame[start:] if start >= 0 else b""
+        payload_words = link.reply_words(operation, count) if frame[1] == Answer.DONE else 0
+        rest = 4 * payload_words + link.CRC_BYTES
+        frame += self._wire.receive(rest, REPLY_TIMEOUT_S + rest * self._byte_s)
+        return link.unpack_reply(frame, self._sequence)
+
+
+class SerialBoard:
+    """A device that is a board with its memory on the chip, reached over a serial link.
+
+    The image is sent once, unless the board has it already (the bitstream may have brought it
+    along); words are sent in batches that fit into what memory is left.
+
+    Parameters
+    ----------
+    serial : SerialLink
+        The board.
+    name : str
+        What the device calls itself.
+    overlay : Overlay
+        The network.
+    options : DeviceOptions
+        How long a run may take, whom to tell.
+
+    Raises
+    ------
+    DeviceError
+        If the network is for another kernel, or does not fit into the board's memory.
+    """
+
+    def __init__(
+        self, serial: SerialLink, name: str, overlay: Overlay, options: DeviceOptions
+    ) -> None:
+        self._link = serial
+        self._name = name
+        self._overlay = overlay
+        self._options = options
+        self._check_kernel()
+        self._statistics_at = _aligned(len(overlay.image))
+        self._words_at = self._statistics_at + _aligned(abi.STATISTICS.bits // 8)
+        word = overlay.input_bytes + overlay.output_bytes
+        left = serial.memory_bytes - self._words_at - BEAT_ALIGNMENT
+        self._batch = max(left, 0) // word
+        if not self._batch:
+            raise DeviceError(
+                f"device {name}: image and one word need {self._words_at + BEAT_ALIGNMENT + word} "
+                f"bytes, the board has {serial.memory_bytes}; choose a smaller network"
+            )
+        self._loaded = False
+        self._send_image()
+
+    @property
+    def name(self) -> str:
+        """What the device calls itself."""
+        return self._name
+
+    @property
+    def link(self) -> SerialLink:
+        """The link to the board."""
+        return self._link
+
+    def run(self, words: Words) -> tuple[Words, Statistics]:
+        """Compute words; see `Device.run`."""
+        results, records = [], []
+        deadline = time.monotonic() + self._options.timeout_s
+        for start in range(0, len(words), self._batch):
+            outputs, record = self._run_batch(words[start : start + self._batch], deadline)
+            results.append(outputs)
+            records.append(record)
+        return np.concatenate(results), _total(records)
+
+    def close(self) -> None:
+        """Let go of the port."""
+        self._link.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _check_kernel(self) -> None:
+        """The kernel must be the one the image is for."""
+        version = self._link.read_register(abi.Register.VERSION)
+        low = self._link.read_register(abi.Register.CONFIGURATION)
+        high = self._link.read_register(abi.Register.CONFIGURATION + 4)
+        expected = self._overlay.kernel.digest
+        if version != abi.ABI_VERSION or high << 32 | low != expected:
+            raise DeviceError(
+                f"device {self._name}: the board's kernel is {high:08x}{low:08x}, version "
+                f"{version}; the image is for {expected:016x}, version {abi.ABI_VERSION}; compile "
+                "the model for this board, or rebuild its bitstream"
+            )
+
+    def _send_image(self) -> None:
+        image = self._overlay.image + bytes(-len(self._overlay.image) % 4)
+        if self._link.checksum(0, len(image)) == zlib.crc32(image):
+            return
+        self._options.progress("sending the image")
+        self._link.write_memory(0, image)
+        if self._link.checksum(0, len(image)) != zlib.crc32(image):
+            raise DeviceError(
+                f"device {self._name}: the image did not arrive whole; is the memory bad?"
+            )
+
+    def _run_batch(self, words: Words, deadline: float) -> tuple[Words, dict[str, int]]:
+        overlay, serial = self._overlay, self._link
+        count = len(words)
+        beat = overlay.kernel.bus_bytes
+        output_at = _aligned(self._words_at + words.nbytes)
+        serial.write_memory(self._words_at, words.tobytes())
+        command = abi.Command.RUN if self._loaded else abi.Command.LOAD | abi.Command.RUN
+        for register, *values in (
+            (abi.Register.IMAGE, 0, 0),
+            (abi.Register.INPUT, self._words_at, 0),
+            (abi.Register.OUTPUT, output_at, 0),
+            (abi.Register.STATISTICS, self._statistics_at, 0),
+            (abi.Register.IMAGE_BEATS, math.ceil(len(overlay.image) / beat)),
+            (abi.Register.INPUT_BEATS, words.nbytes // beat),
+            (abi.Register.WORDS, count),
+            (abi.Register.COMMAND, command),
+            (abi.Register.GLOBAL_INTERRUPT_ENABLE, 1, 1),
+            (abi.Register.CONTROL, 1),
+        ):
+            serial.write_registers(register, *values)
+        # Unlike `ap_done`, a pending interrupt is not cleared by reading: a reply may get lost.
+        while not serial.read_register(abi.Register.INTERRUPT_STATUS):
+            if time.monotonic() > deadline:
+                serial.reset()
+                self._loaded = False
+                raise DeviceError(
+                    f"device {self._name}: no result after {self._options.timeout_s:g} s; give it "
+                    "more time, or fewer words"
+                )
+            time.sleep(POLL_S)
+        serial.write_registers(abi.Register.INTERRUPT_STATUS, 1)
+        record = abi.STATISTICS.unpack(
+            int.from_bytes(
+                serial.read_memory(self._statistics_at, abi.STATISTICS.bits // 8), "little"
+            )
+        )
+        raise_for_status(self._name, abi.Status(record["status"]))
+        self._loaded = True
+        size = count * overlay.output_bytes
+        outputs = np.frombuffer(serial.read_memory(output_at, size), np.uint8)
+        return outputs.reshape(count, overlay.output_bytes), record
+
+
+def _aligned(size: int) -> int:
+    return math.ceil(size / BEAT_ALIGNMENT) * BEAT_ALIGNMENT
+
+
+def _total(records: list[dict[str, int]]) -> Statistics:
+    """One run's statistics out of those of its batches."""
+    if len(records) == 1:
+        return Statistics.from_record(records[0])
+    steady = [Statistics.from_record(record).steady_cycles for record in records]
+    return Statistics(
+        words=sum(record["words"] for record in records),
+        cycles=sum(record["cycles"] for record in records),
+        load_cycles=sum(record["load_cycles"] for record in records),
+        steady_cycles=steady[0],
+        busy_cycles=sum(record["busy"] for record in records),
+    )
+
+
+def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> SerialBoard:
+    """A board at a port, as `serial:/dev/ttyUSB0` or `serial:/dev/ttyUSB0@115200`.
+
+    Raises
+    ------
+    DeviceError
+        If there is no port, no board, or the board cannot run the network.
+    """
+    path, _, rate = argument.partition("@")
+    if not path:
+        there = ", ".join(f"serial:{port}" for port in serial_ports()) or "none was found"
+        raise DeviceError(f"device serial needs a port behind a colon: {there}")
+    if rate and not rate.isdigit():
+        raise DeviceError(f"device serial:{argument}: the rate behind @ must be a number of baud")
+    baud = int(rate) if rate else BAUD
+    name = f"serial:{argument}"
+    try:
+        wire = SerialPort(path, baud)
+    except WireError as error:
+        raise DeviceError(f"device serial: {error}") from error
+    try:
+        return SerialBoard(SerialLink(wire, name, baud), name, overlay, options)
+    except BaseException:
+        wire.close()
+        raise

@@ -1,0 +1,168 @@
+"""Bytes over a serial port, with the timeouts that a protocol needs."""
+
+import contextlib
+import os
+import select
+import termios
+import time
+from pathlib import Path
+from typing import Protocol, Self
+
+__all__ = ["SerialPort", "Wire", "WireError", "serial_ports"]
+
+
+class WireError(RuntimeError):
+    """The port cannot be opened or has gone away. One line: port, what happened, what to do."""
+
+
+class Wire(Protocol):
+    """Somewhere bytes go to and come from."""
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`."""
+        ...
+
+    def receive(self, count: int, timeout_s: float) -> bytes:
+        """`count` bytes, or fewer if they do not all come within `timeout_s`."""
+        ...
+
+    def drain(self) -> None:
+        """Throw away what has come."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the port."""
+        ...
+
+
+class SerialPort:
+    """A serial port of the operating system, used by nobody else meanwhile.
+
+    Parameters
+    ----------
+    path : str
+        The port: `/dev/ttyUSB0`, or the end of a pseudo-terminal.
+    baud : int
+        Bits a second.
+
+    Raises
+    ------
+    WireError
+        If the port cannot be opened, or cannot run at this rate.
+    """
+
+    def __init__(self, path: str, baud: int) -> None:
+        self._path = path
+        speed = getattr(termios, f"B{baud}", None)
+        if speed is None:
+            raise WireError(f"{path}: this system has no rate of {baud} baud")
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            raise WireError(f"{path}: {_opening(error)}") from error
+        try:
+            _lock(self._file, path)
+            _make_raw(self._file, path, speed)
+        except BaseException:
+            os.close(self._file)
+            raise
+
+    def send(self, data: bytes) -> None:
+        """Send all of `data`.
+
+        Raises
+        ------
+        WireError
+            If the port is gone.
+        """
+        left = memoryview(data)
+        while left:
+            try:
+                select.select([], [self._file], [], 1.0)
+                left = left[os.write(self._file, left) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise WireError(f"{self._path}: has gone away: {error.strerror}") from error
+
+    def receive(self, count: int, timeout_s: float) -> bytes:
+        """`count` bytes, or fewer if they do not all come within `timeout_s`.
+
+        Raises
+        ------
+        WireError
+            If the port is gone.
+        """
+        received = b""
+        deadline = time.monotonic() + timeout_s
+        while len(received) < count:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                break
+            try:
+                if select.select([self._file], [], [], left)[0]:
+                    data = os.read(self._file, count - len(received))
+                    if not data:
+                        raise WireError(f"{self._path}: has gone away; is the board still there?")
+                    received += data
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise WireError(f"{self._path}: has gone away: {error.strerror}") from error
+        return received
+
+    def drain(self) -> None:
+        """Throw away what has come."""
+        with contextlib.suppress(termios.error):
+            termios.tcflush(self._file, termios.TCIFLUSH)
+
+    def close(self) -> None:
+        """Let go of the port."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+
+def serial_ports() -> list[str]:
+    """Ports that USB serial adapters have on this machine."""
+    found = [*Path("/dev").glob("ttyUSB*"), *Path("/dev").glob("ttyACM*")]
+    return sorted(str(path) for path in found)
+
+
+def _opening(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        there = ", ".join(serial_ports())
+        return f"there is no such port; there {'are ' + there if there else 'is none'}"
+    if isinstance(error, PermissionError):
+        return "you may not use this port; join the group that owns it (often dialout)"
+    return f"cannot be opened: {error.strerror}"
+
+
+def _lock(file: int, path: str) -> None:
+    """Make sure that nobody else talks on the port."""
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise WireError(f"{path}: is used by another program; close that first") from error
+
+
+def _make_raw(file: int, path: str, speed: int) -> None:
+    """Bytes as they are: no line editing, no translation, no flow control."""
+    try:
+        modes = termios.tcgetattr(file)
+    except termios.error as error:
+        raise WireError(f"{path}: is not a serial port") from error
+    modes[0] = modes[1] = modes[3] = 0
+    modes[2] = termios.CS8 | termios.CREAD | termios.CLOCAL
+    modes[4] = modes[5] = speed
+    modes[6][termios.VMIN] = modes[6][termios.VTIME] = 0
+    termios.tcsetattr(file, termios.TCSANOW, modes)
+    termios.tcflush(file, termios.TCIOFLUSH)
