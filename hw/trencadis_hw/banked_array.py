@@ -18,7 +18,8 @@ class BankedArray(wiring.Component):
     While a step's products are accumulated in one bank, the step before is drained from the
     other: one kernel ID a cycle, all tiles at once. For every kernel the tree adds up the lanes of
     a group, and the difference to the total at the last drain is the step's sum. So a step must
-    take at least as many cycles as the step before it has kernels to drain.
+    take at least as many cycles as the step before it has kernels to drain, and its products must
+    belong to kernels that it drains itself: what is left becomes part of a later step's sum.
 
     Latency from a step's last operands to its first beat: `latency` cycles.
 
