@@ -1,5 +1,6 @@
 """From a placed network to the blocks of a device image."""
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
@@ -12,6 +13,7 @@ from trencadis_compiler.exact import InexactError, requantise_parameters
 from trencadis_compiler.ir import Layer
 from trencadis_compiler.place import PlacedLayer, Placement, slot_addresses
 from trencadis_compiler.plan import LayerPlan, Reading
+from trencadis_compiler.rows import pack_rows
 from trencadis_compiler.schedule import Schedule
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
@@ -327,38 +329,26 @@ def _weight_rows(plan: LayerPlan, lane: int) -> list[int]:
     group = 0 if plan.combine else lane // config.group_lanes
     units = plan.lanes[lane % len(plan.lanes)]
     kernels = plan.layer.weights.reshape(*plan.layer.weights.shape[:2], -1)
-    rows = []
-    for number in range(plan.passes):
+    shape = (plan.passes, plan.slots, plan.block, config.tiles)
+    weights, owners = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
+    for number, (slot, unit) in itertools.product(range(plan.passes), enumerate(units)):
         first = number * plan.tiles_a_pass + group * config.tiles
-        tiles = plan.packing.tiles[first : first + config.tiles]
-        for slot in range(plan.slots):
-            if slot >= len(units):
-                rows += [0] * plan.block
-                continue
-            unit = units[slot]
-            weights = np.zeros((plan.block, config.tiles), np.int64)
-            owners = np.zeros((plan.block, config.tiles), np.int64)
-            start = unit.part * plan.block if plan.reading is Reading.OWNED else 0
-            channels = slice(start, min(start + plan.block, plan.feed.channels))
-            for column, tile in enumerate(tiles):
-                # The copy-th kernel of the tile that has a weight at the input owns the row.
-                mine = kernels[list(tile), channels, unit.position]
-                order = np.cumsum(mine != 0, axis=0) - 1
-                kernel, channel = np.nonzero((mine != 0) & (order == unit.copy))
-                weights[channel, column] = mine[kernel, channel]
-                owners[channel, column] = kernel
-            for weight, owner in zip(weights.tolist(), owners.tolist(), strict=True):
-                rows.append(_pack_weights(record, weight, owner))
-    return rows
-
-
-def _pack_weights(record: abi.Record, weights: list[int], owners: list[int]) -> int:
-    fields = {}
-    for tile, (weight, owner) in enumerate(zip(weights, owners, strict=True)):
-        borrow = tile % 2 == 1 and weights[tile - 1] < 0
-        fields[f"weight{tile}"] = weight - borrow
-        fields[f"kernel{tile}"] = owner
-    return record.pack(**fields)
+        start = unit.part * plan.block if plan.reading is Reading.OWNED else 0
+        channels = slice(start, min(start + plan.block, plan.feed.channels))
+        for column, tile in enumerate(plan.packing.tiles[first : first + config.tiles]):
+            # The copy-th kernel of the tile that has a weight at the input owns the row.
+            mine = kernels[list(tile), channels, unit.position]
+            order = np.cumsum(mine != 0, axis=0) - 1
+            kernel, channel = np.nonzero((mine != 0) & (order == unit.copy))
+            weights[number, slot, channel, column] = mine[kernel, channel]
+            owners[number, slot, channel, column] = kernel
+    # What the odd tile of a pair lends to the even one.
+    weights[..., 1::2] -= weights[..., 0::2] < 0
+    columns = {}
+    for tile in range(config.tiles):
+        columns[f"weight{tile}"] = weights[..., tile].ravel()
+        columns[f"kernel{tile}"] = owners[..., tile].ravel()
+    return pack_rows(record, columns)
 
 
 def _groups(plan: LayerPlan) -> list[list[int | None]]:

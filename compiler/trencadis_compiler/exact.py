@@ -11,6 +11,7 @@ in slope by about 2**-16 sums a step, so a multiplier of 32 bits is enough for a
 scales. The nearest multipliers are tried first, then the one that leaves the offset most room.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from math import floor
@@ -53,12 +54,14 @@ def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int) -> lis
         The i-th is the smallest sum whose key, rounded half to even, is at least low + 1 + i.
     """
     # key is reached from key - 1/2 on; the tie itself goes to the even one of key - 1 and key.
-    half_steps = 2 * intercept.denominator * slope.numerator
+    divisor = 2 * intercept.denominator * slope.numerator
+    step = 2 * intercept.denominator * slope.denominator
+    exact = ((2 * low + 1) * intercept.denominator - 2 * intercept.numerator) * slope.denominator
     result = []
     for key in range(low + 1, high + 1):
-        exact = (2 * key - 1) * intercept.denominator - 2 * intercept.numerator
-        smallest, over = divmod(exact * slope.denominator, half_steps)
+        smallest, over = divmod(exact, divisor)
         result.append(smallest + (over != 0 or key % 2 == 1))
+        exact += step
     return result
 
 
@@ -95,7 +98,7 @@ def requantise_parameters(
             parameters = _aligned(int(ideal), int(offset), int(offset), shift, even=True)
             if parameters and steps.prove(parameters):
                 return parameters
-        for multiplier in (floor(ideal), floor(ideal) + 1, steps.widest(ideal, scale)):
+        for multiplier in steps.multipliers(ideal, scale):
             parameters = _aligned(multiplier, *steps.offsets(multiplier, scale), shift, even=False)
             if parameters and steps.prove(parameters):
                 return parameters
@@ -129,7 +132,13 @@ class _Steps:
         unbounded = 1 << 60
         return int(least.max(initial=-unbounded)), int(most.min(initial=unbounded))
 
-    def widest(self, ideal: Fraction, scale: int) -> int:
+    def multipliers(self, ideal: Fraction, scale: int) -> Iterator[int]:
+        """Multipliers worth a try, the cheapest to find first."""
+        yield floor(ideal)
+        yield floor(ideal) + 1
+        yield self._widest(ideal, scale)
+
+    def _widest(self, ideal: Fraction, scale: int) -> int:
         """The multiplier that leaves most room for the offset.
 
         The room is a concave function of the multiplier, so a ternary search finds its maximum.

@@ -25,7 +25,7 @@ class Quantisation:
 
     @property
     def key_offset(self) -> int:
-        """key = q + key_offset."""
+        """Key = q + key_offset."""
         return 128 if self.signed else 0
 
     @property

@@ -19,13 +19,23 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_compiler.cover import full_tiles
+
 __all__ = ["Packing", "fewest_tiles", "pack"]
 
 ROUNDS = 60
-"""Rounds of iterated greedy after the last improvement."""
+MOVES = 30_000
+"""Rounds of iterated greedy after the last improvement: that many at most, and no more than move
+so many kernels."""
+
+ROOM = 64
+"""Tiles there is room for at first."""
+
+FULL = 0.9
+"""How full tiles must be on average for an exact cover to be worth a try."""
 
 COVER_ATTEMPTS = 10
-COVER_NODES = 2_000
+COVER_NODES = 20_000
 """Attempts at an exact cover, and nodes of the search in each."""
 
 
@@ -91,20 +101,21 @@ def pack(
         return Packing(tuple((kernel,) for kernel in range(len(occupied))), depth)
     rng = np.random.default_rng(seed)
     bound = fewest_tiles(occupied, kernels_per_tile, depth)
+    collide = _collisions(occupied)
     if depth == 1:
-        collide = _collisions(occupied)
         tiles = _grow(collide, kernels_per_tile)
     else:
         first = list(np.argsort(-occupied.sum(axis=1), kind="stable"))
-        tiles = _greedy(occupied, first, kernels_per_tile, depth)
+        tiles = _greedy(occupied, collide, first, kernels_per_tile, depth)
+    rounds = min(ROUNDS, math.ceil(MOVES / len(occupied)))
     since_better = 0
-    while len(tiles) > bound and since_better < ROUNDS:
+    while len(tiles) > bound and since_better < rounds:
         order = [kernel for i in _next_order(tiles, since_better, rng) for kernel in tiles[i]]
-        again = _greedy(occupied, order, kernels_per_tile, depth)
+        again = _greedy(occupied, collide, order, kernels_per_tile, depth)
         since_better = 0 if len(again) < len(tiles) else since_better + 1
         tiles = again
-    if len(tiles) > bound and depth == 1:
-        tiles = min(tiles, _exact_cover(occupied, kernels_per_tile, bound, rng), key=len)
+    if len(tiles) > bound and depth == 1 and _may_fill(occupied, kernels_per_tile, bound):
+        tiles = min(tiles, _cover(occupied, collide, kernels_per_tile, bound, rng), key=len)
     return Packing(
         tuple(sorted(tuple(sorted(int(kernel) for kernel in tile)) for tile in tiles)), depth
     )
@@ -137,33 +148,76 @@ def _grow(collide: npt.NDArray[np.bool_], kernels_per_tile: int) -> list[list[in
 
 
 def _greedy(
-    occupied: npt.NDArray[np.bool_], order: list[int], kernels_per_tile: int, depth: int
+    occupied: npt.NDArray[np.bool_],
+    collide: npt.NDArray[np.bool_],
+    order: list[int],
+    kernels_per_tile: int,
+    depth: int,
 ) -> list[list[int]]:
     """Put each kernel in the fullest tile that takes it."""
-    rows = occupied.shape[1]
-    used = [np.flatnonzero(row) for row in occupied]
-    # By row, then tile: what a kernel looks at lies together. Doubled in size when full.
-    counts = np.zeros((rows, 64), np.uint8)
-    filled = np.zeros(64, np.int64)
-    open_ = np.zeros(64, bool)
+    state = _Shallow(collide) if depth == 1 else _Deep(occupied, depth)
+    filled = np.zeros(ROOM, np.int64)
+    open_ = np.zeros(ROOM, bool)
+    sizes = occupied.sum(axis=1).tolist()
     tiles: list[list[int]] = []
     for kernel in order:
-        mine = used[kernel]
-        fits = open_ & (counts[mine].max(axis=0, initial=0) < depth)
-        if fits.any():
-            best = int(np.argmax(np.where(fits, filled, -1)))
-        else:
+        fits = open_ & state.fits(kernel)
+        # Tiles hold at least one row, unless all their kernels are empty.
+        best = int(np.argmax(np.where(fits, filled, -1)))
+        if not fits[best]:
             best = len(tiles)
             tiles.append([])
-            if best == counts.shape[1]:
-                counts = np.concatenate([counts, np.zeros_like(counts)], axis=1)
+            if best == len(filled):
                 filled = np.concatenate([filled, np.zeros_like(filled)])
                 open_ = np.concatenate([open_, np.zeros_like(open_)])
+                state.grow()
         tiles[best].append(kernel)
-        counts[mine, best] += 1
-        filled[best] += len(mine)
+        state.put(kernel, best)
+        filled[best] += sizes[kernel]
         open_[best] = len(tiles[best]) < kernels_per_tile
     return tiles
+
+
+class _Shallow:
+    """Tiles that take no colliding kernels: which kernels collide with which tile."""
+
+    def __init__(self, collide: npt.NDArray[np.bool_]) -> None:
+        self._collide = collide
+        self._blocked = np.zeros((ROOM, len(collide)), bool)
+
+    def fits(self, kernel: int) -> npt.NDArray[np.bool_]:
+        """The tiles that take a kernel, as far as its non-zeros go."""
+        return ~self._blocked[:, kernel]
+
+    def put(self, kernel: int, tile: int) -> None:
+        """Put a kernel in a tile."""
+        self._blocked[tile] |= self._collide[kernel]
+
+    def grow(self) -> None:
+        """Make room for twice as many tiles."""
+        self._blocked = np.concatenate([self._blocked, np.zeros_like(self._blocked)])
+
+
+class _Deep:
+    """Tiles that take `depth` colliding non-zeros: how many they have in every row."""
+
+    def __init__(self, occupied: npt.NDArray[np.bool_], depth: int) -> None:
+        self._rows = [np.flatnonzero(row) for row in occupied]
+        self._depth = depth
+        # By row, then tile: what a kernel looks at lies together.
+        self._counts = np.zeros((occupied.shape[1], ROOM), np.uint8)
+
+    def fits(self, kernel: int) -> npt.NDArray[np.bool_]:
+        """The tiles that take a kernel, as far as its non-zeros go."""
+        return self._counts[self._rows[kernel]].max(axis=0, initial=0) < self._depth
+
+    def put(self, kernel: int, tile: int) -> None:
+        """Put a kernel in a tile."""
+        self._counts[self._rows[kernel], tile] += 1
+
+    def grow(self) -> None:
+        """Make room for twice as many tiles."""
+        self._counts = np.concatenate([self._counts, np.zeros_like(self._counts)], axis=1)
 
 
 def _next_order(tiles: list[list[int]], round_: int, rng: np.random.Generator) -> list[int]:
@@ -176,50 +230,27 @@ def _next_order(tiles: list[list[int]], round_: int, rng: np.random.Generator) -
     return list(rng.permutation(numbers))
 
 
-def _exact_cover(
-    occupied: npt.NDArray[np.bool_], kernels_per_tile: int, bound: int, rng: np.random.Generator
+def _may_fill(occupied: npt.NDArray[np.bool_], kernels_per_tile: int, bound: int) -> bool:
+    """Whether there are enough non-zeros for nearly all tiles to be full."""
+    rows = occupied.shape[1]
+    largest = int(occupied.sum(axis=1).max(initial=0))
+    return kernels_per_tile * largest >= rows and int(occupied.sum()) >= FULL * bound * rows
+
+
+def _cover(
+    occupied: npt.NDArray[np.bool_],
+    collide: npt.NDArray[np.bool_],
+    kernels_per_tile: int,
+    bound: int,
+    rng: np.random.Generator,
 ) -> list[list[int]]:
-    """Tiles that are full to the last row, found by depth-first search; the best of some attempts.
-
-    Kernels that are left when no more full tile can be made are packed greedily.
-    """
-    # Bit i of a mask is row i.
-    packed = np.packbits(occupied, axis=1, bitorder="little")
-    masks = [int.from_bytes(row.tobytes(), "little") for row in packed]
-    full = (1 << occupied.shape[1]) - 1
-    best = [[kernel] for kernel in range(len(masks))]
+    """Full tiles as far as they are found, the rest packed greedily; the best of some attempts."""
+    best = [[kernel] for kernel in range(len(occupied))]
     for _ in range(COVER_ATTEMPTS):
-        order = [int(kernel) for kernel in rng.permutation(len(masks))]
-        by_row: dict[int, list[int]] = {}
-        for kernel in order:
-            for row in np.flatnonzero(occupied[kernel]).tolist():
-                by_row.setdefault(1 << row, []).append(kernel)
-        free = set(order)
-        nodes = COVER_NODES
-
-        def fill(covered: int, chosen: list[int]) -> list[int] | None:
-            nonlocal nodes
-            if covered == full:
-                return chosen
-            if len(chosen) == kernels_per_tile or nodes <= 0:
-                return None
-            missing = full & ~covered
-            for kernel in by_row.get(missing & -missing, ()):
-                if kernel in free and not masks[kernel] & covered:
-                    nodes -= 1
-                    found = fill(covered | masks[kernel], [*chosen, kernel])
-                    if found:
-                        return found
-            return None
-
-        tiles: list[list[int]] = []
-        for first in order:
-            if first in free:
-                found = fill(masks[first], [first])
-                if found:
-                    tiles.append(found)
-                    free.difference_update(found)
-        tiles += _greedy(occupied, sorted(free), kernels_per_tile, 1)
+        order = [int(kernel) for kernel in rng.permutation(len(occupied))]
+        tiles = full_tiles(occupied, order, kernels_per_tile, COVER_NODES)
+        left = set(order).difference(*tiles)
+        tiles += _greedy(occupied, collide, sorted(left), kernels_per_tile, 1)
         best = min(best, tiles, key=len)
         if len(best) <= bound:
             break

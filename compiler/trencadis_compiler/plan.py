@@ -1,12 +1,10 @@
 """How a layer runs on an engine: tiles, lanes, passes, and the cycles they take."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import Enum
-
-import numpy as np
-import numpy.typing as npt
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer
@@ -222,7 +220,7 @@ class LayerPlan:
     @property
     def static(self) -> bool:
         """The cycles do not depend on the data (but for rare long walks)."""
-        return not self.dynamic or self.reading is Reading.OWNED and self.feed.exact
+        return not self.dynamic or (self.reading is Reading.OWNED and self.feed.exact)
 
     @property
     def tail(self) -> int:
@@ -265,15 +263,23 @@ def plans_for(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]
     occupied = (layer.weights != 0).reshape(layer.weights.shape[0], -1)
     plans: list[LayerPlan] = []
     best = math.inf
-    for packing in _packings(occupied, config):
+    fewest = math.inf
+    for depth, limit in itertools.product(range(1, DEEPEST + 1), _limits(config)):
+        bound = fewest_tiles(occupied, limit, depth)
+        # Deeper tiles must save rows. No packing is tried that even at its best is no faster.
+        if (depth > 1 and bound * depth >= fewest) or _ideal(
+            layer, config, feed, bound, depth
+        ) >= best:
+            continue
+        packing = pack(occupied, limit, depth=depth)
+        fewest = min(fewest, len(packing.tiles) * depth)
         here = [
             plan
-            for combine in ((False, True) if config.groups > 1 else (False,))
-            for plan in _readings(layer, config, feed, packing, combine)
+            for plan in _plans(layer, config, feed, packing)
+            if plan.weight_rows <= config.weight_rows
         ]
         plans += here
         best = min([best, *(plan.cycles for plan in here)])
-    plans = [plan for plan in plans if plan.weight_rows <= config.weight_rows]
     if not plans:
         raise CompileError(
             f"layer {layer.name!r} has {feed.channels} input channels on "
@@ -284,19 +290,25 @@ def plans_for(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]
     return sorted(plans, key=lambda plan: (plan.cycles, plan.weight_rows, plan.slots))
 
 
-def _packings(occupied: npt.NDArray[np.bool_], config: EngineConfig) -> Iterator[Packing]:
-    """Packings worth a try: from many kernels a tile to few, from shallow tiles to deep ones."""
+def _limits(config: EngineConfig) -> list[int]:
+    """Kernels a tile worth a try: many save passes, few save time to drain."""
     limits = [config.kernels]
     while limits[-1] > 1:
         limits.append(limits[-1] // 2)
-    fewest = math.inf
-    for depth in range(1, DEEPEST + 1):
-        for limit in limits:
-            if depth > 1 and fewest_tiles(occupied, limit, depth) * depth >= fewest:
-                continue
-            packing = pack(occupied, limit, depth=depth)
-            fewest = min(fewest, len(packing.tiles) * depth)
-            yield packing
+    return limits
+
+
+def _ideal(layer: Layer, config: EngineConfig, feed: Feed, tiles: int, depth: int) -> float:
+    """Cycles with that many tiles, all equally full: no packing into as many is faster."""
+    kernels = layer.weights.shape[0]
+    even = tuple(tuple(range(i, kernels, tiles)) for i in range(min(tiles, kernels)))
+    plans = _plans(layer, config, feed, Packing(even, depth))
+    return min((plan.cycles for plan in plans), default=math.inf)
+
+
+def _plans(layer: Layer, config: EngineConfig, feed: Feed, packing: Packing) -> Iterator[LayerPlan]:
+    for combine in (False, True) if config.groups > 1 else (False,):
+        yield from _readings(layer, config, feed, packing, combine)
 
 
 def _readings(
