@@ -1,4 +1,4 @@
-"""Convolutions and fully connected layers with masked weights, and batch-norm that can be folded."""
+"""Convolutions and fully connected layers with masked weights; batch-norm that can be folded."""
 
 import math
 from typing import cast
@@ -36,8 +36,8 @@ class SparseLayer(nn.Module):
         mask.
     """
 
-    weight: nn.Parameter
-    bias: nn.Parameter | None
+    weight: torch.Tensor
+    bias: torch.Tensor | None
     mask: torch.Tensor
     sets: torch.Tensor
 

@@ -70,8 +70,8 @@ def build_network(
             )
             if rows < 1 or columns < 1:
                 raise TrainingError(
-                    f"layer {number}: its window of {layer.window} and pooling of {layer.pool} leave "
-                    "nothing of its input; make them smaller"
+                    f"layer {number}: its window of {layer.window} and pooling of {layer.pool} "
+                    "leave nothing of its input; make them smaller"
                 )
             if layer.pool > 1:
                 modules.append(nn.MaxPool2d(layer.pool))

@@ -8,8 +8,8 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import tomllib
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -131,7 +131,7 @@ class LayerRecipe:
     m: int = 0
     """`n:m`: n weights of every m."""
     winners: int = 0
-    """k of k-WTA: among channels at every position (`conv`), or in the layer (`linear`); 0: none."""
+    """Winners (k of k-WTA): among channels at a position (`conv`), in all (`linear`); 0: none."""
     dropout: float = 0.0
     """Part of the activations that are dropped while training."""
 
@@ -265,6 +265,13 @@ class Recipe:
     quantisation: Quantisation = field(default_factory=Quantisation)
 
     def __post_init__(self) -> None:
+        # Files are named after it.
+        _check(
+            re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name) is not None,
+            "name",
+            "letters, digits, - and _",
+            self.name,
+        )
         _check_range("seed", self.seed, 0, 2**32 - 1)
         _check(len(self.layer) > 0, "layer", "a list of at least one layer", [])
         kinds = [layer.kind for layer in self.layer]
@@ -391,10 +398,10 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return tuple(_convert(element, item, f"{path}.{i}") for i, item in enumerate(value))
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         return _parse(kind, value, path)
-    accepted: type | types.UnionType = int | float if kind is float else kind
+    accepted: Any = int | float if kind is float else kind
     if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         names = {int: "an integer", float: "a number", str: "a string", bool: "true or false"}
-        raise TrainingError(f"{path} must be {names.get(kind, kind.__name__)}, not {value!r}")
+        raise TrainingError(f"{path} must be {names.get(kind, str(kind))}, not {value!r}")
     if isinstance(value, float) and not math.isfinite(value):
         raise TrainingError(f"{path} must be finite, not {value!r}")
     return float(value) if kind is float else value

@@ -18,7 +18,7 @@ def learning_rate(training: Training, progress: float) -> float:
 
 
 def winners(training: Training, k: int, units: int, progress: float) -> int:
-    """k of k-WTA: from all units to `k`, by a constant factor in equal times."""
+    """The k of k-WTA: from all units to `k`, by a constant factor in equal times."""
     if progress >= training.winners_warm_up:
         return k
     part = progress / training.winners_warm_up

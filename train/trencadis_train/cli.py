@@ -1,0 +1,178 @@
+"""`sparse-train`."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from trencadis_hw.container import ContainerError
+from trencadis_train.datasets import open_data
+from trencadis_train.errors import TrainingError
+from trencadis_train.metrics import EpochMetrics
+from trencadis_train.recipe import Recipe, load_recipe
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["main"]
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("recipe", type=FILE)
+@click.option(
+    "-o",
+    "--output",
+    type=FILE,
+    required=True,
+    help="Folder for checkpoints, metrics, curves and the quantised ONNX file.",
+)
+@click.option("--data", default="", help="Folder or file of the data, in place of the recipe's.")
+@click.option("--seed", type=click.IntRange(0, 2**32 - 1), help="In place of the recipe's.")
+@click.option("--epochs", type=click.IntRange(1), help="Of real numbers, in place of the recipe's.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change the recipe, like training.batch=32 or layer.0.winners=8. May be repeated.",
+)
+@click.option(
+    "--device",
+    default="auto",
+    show_default=True,
+    help="Where to compute: cpu, cuda, cuda:1 and so on; auto takes a GPU if there is one.",
+)
+@click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint, if it has one.")
+@click.option(
+    "--no-test",
+    is_flag=True,
+    help="Leave the test part alone; for as long as choices are made by validation.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.version_option(package_name="trencadis")
+def main(
+    recipe: Path,
+    output: Path,
+    data: str,
+    seed: int | None,
+    epochs: int | None,
+    overrides: tuple[str, ...],
+    device: str,
+    resume: bool,
+    no_test: bool,
+    as_json: bool,
+) -> None:
+    """Train the network of a RECIPE (.toml) and write it as quantised ONNX."""
+    try:
+        loaded = load_recipe(recipe, overrides)
+        if seed is not None:
+            loaded = replace(loaded, seed=seed)
+        if epochs is not None:
+            loaded = replace(loaded, training=replace(loaded.training, epochs=epochs))
+        summary = _train(loaded, data, output, device, resume=resume, test=not no_test)
+    except (TrainingError, ContainerError) as error:
+        print(f"sparse-train: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        print(
+            f"sparse-train: stopped; go on with --resume, {output} has all finished epochs",
+            file=sys.stderr,
+        )
+        raise SystemExit(INTERRUPTED) from None
+    if as_json:
+        print(json.dumps(summary, indent=2))
+    else:
+        Console().print(_render(summary, output))
+
+
+def _train(
+    recipe: Recipe, data: str, output: Path, device: str, *, resume: bool, test: bool
+) -> dict[str, Any]:
+    try:
+        from trencadis_train.trainer import Trainer
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"training needs the package {error.name}; install it with: pip install "
+            "'trencadis[train]'"
+        ) from error
+    where = _device(device)
+    splits = open_data(recipe.data, data)
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    ) as progress:
+        task = progress.add_task("preparing", total=1.0)
+
+        def on_batch(phase: str, epoch: int, part: float) -> None:
+            progress.update(task, completed=part, description=f"{phase}, epoch {epoch}")
+
+        def on_epoch(row: EpochMetrics) -> None:
+            console.print(_line(row), highlight=False)
+
+        trainer = Trainer(
+            recipe,
+            splits,
+            output,
+            device=where,
+            resume=resume,
+            test=test,
+            on_epoch=on_epoch,
+            on_batch=on_batch,
+        )
+        return dict(trainer.run().summary)
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TrainingError(
+            f"--device must be a device that PyTorch can use here, not {name!r}; try cpu"
+        ) from error
+    return device
+
+
+def _line(row: EpochMetrics) -> str:
+    text = f"{row.phase:8} {row.epoch:3}  validation {100 * row.validation_accuracy:6.2f} %"
+    if row.epoch:
+        text += f"  loss {row.loss:.4f}  training {100 * row.accuracy:6.2f} %  {row.seconds:.1f} s"
+    return text + ("  best" if row.best else "")
+
+
+def _render(summary: dict[str, Any], output: Path) -> Table:
+    table = Table(title=str(output / f"{summary['name']}.onnx"), title_justify="left")
+    table.add_column("")
+    table.add_column("validation", justify="right")
+    table.add_column("test", justify="right")
+    for kind, scores in summary["accuracy"].items():
+        cells = [
+            f"{100 * scores[part]:.2f} %" if part in scores else "-"
+            for part in ("validation", "test")
+        ]
+        table.add_row(kind, *cells)
+    table.caption = (
+        f"{summary['nonzeros']:,} of {summary['weights']:,} weights are not zero "
+        f"({100 * summary['sparsity']:.1f} % sparse); seed {summary['seed']}"
+    )
+    table.caption_justify = "left"
+    return table
