@@ -1,0 +1,111 @@
+import random
+
+import numpy as np
+import pytest
+
+from trencadis_hw import abi
+from trencadis_hw.requantise import Requantiser
+from trencadis_hw.requantise_model import requantise
+from trencadis_sim.streams import Context, simulate
+
+Case = tuple[int, dict[str, int], int, int]
+
+
+def cases(sum_bits: int, count: int, seed: int) -> list[Case]:
+    """Sums with parameters: keys all over the range, ties, overflows, and fields at their ends."""
+    generator = random.Random(seed)
+    most = (1 << (sum_bits - 1)) - 1
+    result = []
+    for number in range(count):
+        shift = generator.randrange(8)
+        bits = abi.SHIFT_BASE + abi.SHIFT_STEP * shift
+        multiplier = generator.choice([0, 1, (1 << 32) - 1, generator.getrandbits(32)])
+        low, high = sorted(generator.sample(range(256), 2))
+        if number % 3 == 0:
+            low, high = 0, 255
+        total = generator.choice([0, 1, -1, most, -most - 1, generator.randint(-most - 1, most)])
+        # An offset that brings the quotient near a wanted one, with or without an exact tie.
+        wanted = generator.randint(-3, 259) << bits
+        offset = (wanted - total * multiplier) >> abi.OFFSET_SHIFT
+        if number % 2:
+            # The multiplier is a multiple of the offset's unit, so that the tie is exact.
+            multiplier &= -(1 << abi.OFFSET_SHIFT)
+            offset = (wanted - total * multiplier) >> abi.OFFSET_SHIFT
+        if number % 5 == 0:
+            offset += generator.randint(-1, 1)
+        field = abi.REQUANTISE.fields[1]
+        offset = min(max(offset, field.low), field.high)
+        if number % 17 == 0:
+            offset = generator.choice([field.low, field.high])
+        even = generator.randrange(2)
+        parameters = {"multiplier": multiplier, "offset": offset, "shift": shift, "even": even}
+        result.append((total, parameters, low, high))
+    return result
+
+
+def model(case: Case) -> int:
+    total, parameters, low, high = case
+    return int(requantise(total, **parameters, low=low, high=high))
+
+
+def exact(case: Case) -> int:
+    """The same in Python's integers, straight from the definition."""
+    total, parameters, low, high = case
+    scaled = total * parameters["multiplier"] + (parameters["offset"] << abi.OFFSET_SHIFT)
+    divisor = 1 << (abi.SHIFT_BASE + abi.SHIFT_STEP * parameters["shift"])
+    quotient, rest = divmod(scaled, divisor)
+    if rest == 0 and parameters["even"] and quotient % 2:
+        quotient -= 1
+    return min(max(quotient, low), high)
+
+
+@pytest.mark.parametrize("sum_bits", [18, 24])
+def test_model_is_exact(sum_bits: int) -> None:
+    tried = cases(sum_bits, 3000, seed=sum_bits)
+    assert [model(case) for case in tried] == [exact(case) for case in tried]
+
+
+def test_cases_reach_ties_and_both_bounds() -> None:
+    tried = cases(24, 1000, seed=0)
+    ties = [
+        case
+        for case in tried
+        if case[1]["even"] and model(case) != model((case[0], {**case[1], "even": 0}, *case[2:]))
+    ]
+    assert len(ties) > 50
+    keys = [model(case) for case in tried]
+    assert sum(key == case[2] for key, case in zip(keys, tried, strict=True)) > 50
+    assert sum(key == case[3] for key, case in zip(keys, tried, strict=True)) > 50
+    assert len(set(keys)) > 100
+
+
+@pytest.mark.parametrize("sum_bits", [18, 24, 32])
+def test_rtl_equals_model(sum_bits: int) -> None:
+    dut = Requantiser(sum_bits)
+    tried = cases(sum_bits, 1500, seed=100 + sum_bits)
+    expected = [exact(case) for case in tried]
+    keys: list[int] = []
+
+    async def drive(ctx: Context) -> None:
+        for total, parameters, _, _ in tried:
+            ctx.set(dut.sum, total)
+            ctx.set(dut.parameters, parameters)
+            await ctx.tick()
+
+    async def bound(ctx: Context) -> None:
+        for _ in range(dut.bounds_latency):
+            await ctx.tick()
+        for _, _, low, high in tried:
+            ctx.set(dut.low, low)
+            ctx.set(dut.high, high)
+            await ctx.tick()
+
+    async def read(ctx: Context) -> None:
+        for _ in range(dut.latency):
+            await ctx.tick()
+        for _ in tried:
+            keys.append(ctx.get(dut.key))
+            await ctx.tick()
+
+    simulate(dut, drive, bound, read)
+    assert np.array_equal(keys, expected)
