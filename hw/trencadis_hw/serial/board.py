@@ -32,7 +32,7 @@ BOARD_NAME = "trencadis_board"
 LEDS = 4
 RESET_CYCLES = 64
 _FIRST_CONTENTS = re.compile(
-    r"^  initial begin\n(?: {4}storage\[\d+\] = \d+'h0+;\n)+  end\n", re.MULTILINE
+    r"^  initial begin\n(?: {4}contents\[\d+\] = \d+'h0+;\n)+  end\n", re.MULTILINE
 )
 BLINK_CYCLES_LOG2 = 22
 
@@ -195,7 +195,7 @@ def board_verilog(config: SerialBoardConfig, memory_file: str | None = None) -> 
         whatever the chip has there.
     """
     text = verilog.convert(SerialBoard(config), name=BOARD_NAME, emit_src=False)
-    read = "" if memory_file is None else f'  initial $readmemh("{memory_file}", storage);\n'
+    read = "" if memory_file is None else f'  initial $readmemh("{memory_file}", contents);\n'
     # Written out beat by beat, zeros would cost the tools minutes.
     text, count = _FIRST_CONTENTS.subn(lambda match: read, text)
     assert count == 1, "the memory's first contents were not found"

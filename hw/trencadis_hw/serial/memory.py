@@ -101,10 +101,10 @@ class AxiMemory(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.submodules.storage = storage = memory.Memory(
+        m.submodules.contents = contents = memory.Memory(
             shape=self._bits, depth=self._beats, init=[], attrs={"ram_style": "block"}
         )
-        reader, writer = storage.read_port(), storage.write_port(granularity=8)
+        reader, writer = contents.read_port(), contents.write_port(granularity=8)
         shift = (self._bits // 8 - 1).bit_length()
         per_beat = self._bits // WORD_BITS
         place_bits = (per_beat - 1).bit_length()
