@@ -25,7 +25,7 @@ class WholeSelector(wiring.Component):
 
     The vector is counted by its first digit while it arrives, read again for every other digit,
     and once more for its winners. Exact winners go to the lowest index among equals. From the last
-    row of n to the last row on `o`: 4*n + 20 cycles; the next vector waits until then.
+    row of n to the last row on `o`: 4*n + 17 cycles; the next vector waits until then.
 
     Parameters
     ----------
