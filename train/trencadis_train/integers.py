@@ -5,7 +5,8 @@ Activations are bytes, weights are 8 bits, biases 32. The sums of a layer are in
 exact arithmetic.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -154,6 +155,19 @@ class IntegerNetwork:
     def nonzeros(self) -> int:
         """Weights that are not zero."""
         return sum(layer.nonzeros for layer in self.layers)
+
+    def taking_bytes(self) -> Self:
+        """The same network for inputs whose step is 1: for bytes as they are.
+
+        The first layer's scales take up what the input's scale was. They are float32, so results
+        may differ where rounding is a tie.
+        """
+        first = self.layers[0]
+        scale = first.weight_scale.astype(np.float64) * float(first.input.scale)
+        single = scale.astype(np.float32)
+        source = ByteScale(np.float32(1), first.input.zero_point)
+        first = replace(first, weight_scale=single, bias_scale=single, input=source)
+        return replace(self, layers=(first, *self.layers[1:]))
 
     def __call__(self, inputs: torch.Tensor) -> torch.Tensor:
         """Real outputs of real inputs, float32, shape (examples, classes)."""

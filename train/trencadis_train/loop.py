@@ -13,10 +13,11 @@ from torch.nn import functional
 
 from trencadis_train.augment import Augmenter
 from trencadis_train.errors import TrainingError
+from trencadis_train.integers import IntegerNetwork
 from trencadis_train.labelled import Labelled
 from trencadis_train.objective import Objective
 
-__all__ = ["DivergedError", "Examples", "Score", "evaluate", "train_epoch"]
+__all__ = ["DivergedError", "Examples", "Score", "evaluate", "integer_accuracy", "train_epoch"]
 
 INPUT_STEPS = 255
 """Inputs of a network are bytes divided by this, so 0..1."""
@@ -82,6 +83,16 @@ def evaluate(model: nn.Module, examples: Examples) -> Score:
             loss += float(functional.cross_entropy(outputs, labels, reduction="sum"))
     model.train(before)
     return Score(right / len(examples), loss / len(examples))
+
+
+def integer_accuracy(network: IntegerNetwork, examples: Examples) -> float:
+    """Share of right answers of a network that takes bytes as they are."""
+    right = 0
+    for start in range(0, len(examples), EVALUATION_BATCH):
+        chosen = slice(start, start + EVALUATION_BATCH)
+        outputs = network(examples.images[chosen].float())
+        right += int((outputs.argmax(dim=1) == examples.labels[chosen]).sum())
+    return right / len(examples)
 
 
 def train_epoch(

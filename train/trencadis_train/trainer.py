@@ -33,6 +33,7 @@ from trencadis_train.loop import (
     Examples,
     Score,
     evaluate,
+    integer_accuracy,
     train_epoch,
 )
 from trencadis_train.metrics import EpochMetrics, write_curve, write_summary
@@ -63,7 +64,7 @@ class Finished:
     model : nn.Sequential
         The best network of real numbers, in evaluation mode.
     network : IntegerNetwork
-        The best network of integers.
+        The best network of integers; its inputs are bytes as they are.
     summary : mapping
         JSON-ready: recipe, accuracies, sizes, what it was made with.
     """
@@ -457,7 +458,8 @@ class Trainer:
         model = self._float_model(state.float_best)
         state.model.load_state_dict(state.best)
         state.model.eval()
-        network = state.model.integers()
+        # Who uses the network has bytes: pixels, or features.
+        network = state.model.integers().taking_bytes()
         summary = self._summary(model, network)
         if self._folder is not None:
             recipe = self._recipe.to_dict()
@@ -475,13 +477,13 @@ class Trainer:
         assert state.best_score is not None
         accuracy: dict[str, dict[str, float]] = {
             "float": {"validation": state.float_score.accuracy},
-            "int8": {"validation": state.best_score.accuracy},
+            "int8": {"validation": integer_accuracy(network, self._validation)},
         }
         if self._test:
             test = Examples.on(self._device, self._splits.test)
             model.to(self._device)
             accuracy["float"]["test"] = evaluate(model, test).accuracy
-            accuracy["int8"]["test"] = evaluate(state.model, test).accuracy
+            accuracy["int8"]["test"] = integer_accuracy(network, test)
             model.cpu()
         layers = []
         masked = [
