@@ -1,0 +1,285 @@
+"""`sparse-search`."""
+
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from trencadis_hw.container import ContainerError
+from trencadis_train.datasets import open_data
+from trencadis_train.errors import TrainingError
+from trencadis_train.metrics import EpochMetrics
+from trencadis_train.recipe import Recipe, load_recipe
+from trencadis_train.space import Dimension, default_space, overrides, parse_dimension
+
+if TYPE_CHECKING:
+    import torch
+
+    from trencadis_train.search import Found, SearchPlan
+
+__all__ = ["main"]
+
+BAD_INPUT = 2
+INTERRUPTED = 130
+
+TABLE = "trials.csv"
+PICTURE = "front.png"
+JOURNAL = "trials.log"
+
+FILE = click.Path(path_type=Path)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("recipe", type=FILE)
+@click.option(
+    "-o", "--output", type=FILE, required=True, help="Folder for the table, the picture, trials."
+)
+@click.option("--data", default="", help="Folder or file of the data, in place of the recipe's.")
+@click.option(
+    "--cache", type=FILE, help="Folder in which features of recordings are kept for other runs."
+)
+@click.option(
+    "--vary",
+    multiple=True,
+    metavar="FIELD=VALUES",
+    help="A field to vary, like training.learning_rate=0.01..0.3:log or layer.0.ways=1|2|4. May be "
+    "repeated.  [default: learning rate, decay, and ways and winners of every layer]",
+)
+@click.option(
+    "--set", "fixed", multiple=True, metavar="KEY=VALUE", help="Change the recipe for all trials."
+)
+@click.option(
+    "--accuracy",
+    type=click.FloatRange(0, 1),
+    default=0.9,
+    show_default=True,
+    help="Least validation accuracy that is good enough.",
+)
+@click.option(
+    "--density",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=0.15,
+    show_default=True,
+    help="Largest share of weights other than zero; denser networks are not trained.",
+)
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Recipes to try, all processes together.",
+)
+@click.option(
+    "--short-epochs",
+    type=click.IntRange(1),
+    default=2,
+    show_default=True,
+    help="Epochs of the first stage; the last has those of the recipe.",
+)
+@click.option("--stages", type=click.IntRange(1, 6), default=2, show_default=True)
+@click.option(
+    "--promote",
+    type=click.IntRange(2),
+    default=4,
+    show_default=True,
+    help="One of so many trials of a stage goes on to the next.",
+)
+@click.option(
+    "--storage",
+    default="",
+    help="Where trials are, for several processes: a file, or the URL of a database.  [default: "
+    f"{JOURNAL} in the output folder]",
+)
+@click.option("--name", default="", help="Of the search.  [default: the recipe's]")
+@click.option(
+    "--worker", type=click.IntRange(0), default=0, help="Number of this process among several."
+)
+@click.option("--seed", type=click.IntRange(0, 2**31 - 1), default=1, show_default=True)
+@click.option(
+    "--reset-running",
+    is_flag=True,
+    help="Do again what a process that died has left; only when no other is at work.",
+)
+@click.option("--device", default="cpu", show_default=True, help="Where to compute.")
+@click.version_option(package_name="trencadis")
+def main(
+    recipe: Path,
+    output: Path,
+    data: str,
+    cache: Path | None,
+    vary: tuple[str, ...],
+    fixed: tuple[str, ...],
+    accuracy: float,
+    density: float,
+    trials: int,
+    short_epochs: int,
+    stages: int,
+    promote: int,
+    storage: str,
+    name: str,
+    worker: int,
+    seed: int,
+    reset_running: bool,
+    device: str,
+) -> None:
+    """Search for accurate and sparse variants of a RECIPE (.toml)."""
+    try:
+        from trencadis_train import search, search_plot
+        from trencadis_train.trials import RecipeTrials
+    except ModuleNotFoundError as error:
+        print(
+            f"sparse-search: searching needs the package {error.name}; install it with: "
+            "pip install 'trencadis[train]'",
+            file=sys.stderr,
+        )
+        raise SystemExit(BAD_INPUT) from None
+    console = Console(stderr=True)
+    try:
+        base = load_recipe(recipe, fixed)
+        space = tuple(map(parse_dimension, vary)) or default_space(base)
+        _check_space(recipe, fixed, space)
+        plan = search.SearchPlan(
+            name=name or base.name,
+            recipe=_digest(base, data),
+            space=space,
+            least_accuracy=accuracy,
+            most_density=density,
+            epochs=_stages(short_epochs, base.training.epochs, stages),
+            promoted=promote,
+        )
+        splits = open_data(base.data, data, cache=cache, progress=_progress(console))
+        try:
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise TrainingError(f"{output}: cannot be made: {error.strerror}") from error
+        search.quiet()
+        runs = RecipeTrials(
+            recipe, fixed, splits, device=_device(device), on_epoch=_epoch_line(console)
+        )
+
+        def on_trial(trial: "Found") -> None:
+            console.print(_line(trial, plan), highlight=False, soft_wrap=True)
+            search.write_found(output / TABLE, here.found())
+
+        here = search.Search(
+            plan,
+            search.open_storage(storage or str(output / JOURNAL)),
+            runs,
+            seed=seed * 1000 + worker,
+            on_trial=on_trial,
+        )
+        if reset_running:
+            here.reset_running()
+        found = here.run(trials)
+        search.write_found(output / TABLE, found)
+        search_plot.draw_found(output / PICTURE, found, plan)
+    except (TrainingError, ContainerError) as error:
+        print(f"sparse-search: {error}", file=sys.stderr)
+        raise SystemExit(BAD_INPUT) from None
+    except KeyboardInterrupt:
+        print(
+            "sparse-search: stopped; the same command goes on, finished trials are kept",
+            file=sys.stderr,
+        )
+        raise SystemExit(INTERRUPTED) from None
+    Console().print(_render(found, plan, output))
+
+
+def _check_space(recipe: Path, fixed: Sequence[str], space: Sequence[Dimension]) -> None:
+    """Refuse fields that the recipe does not have, and values that it cannot take."""
+    for dimension in space:
+        if dimension.field == "training.epochs":
+            raise TrainingError(
+                "training.epochs cannot be varied, stages do that; see --short-epochs"
+            )
+        for value in dimension.ends:
+            load_recipe(recipe, [*fixed, *overrides({dimension.field: value})])
+
+
+def _digest(recipe: Recipe, data: str) -> str:
+    text = json.dumps([recipe.to_dict(), data], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _stages(short: int, full: int, stages: int) -> tuple[int, ...]:
+    """Epochs of every stage, in equal ratios."""
+    if stages == 1 or short >= full:
+        return (full,)
+    ratios = [i / (stages - 1) for i in range(stages)]
+    return tuple(dict.fromkeys(round(short * (full / short) ** ratio) for ratio in ratios))
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise TrainingError(
+            f"--device must be a device that PyTorch can use here, not {name!r}; try cpu"
+        ) from error
+    return device
+
+
+def _progress(console: Console) -> Callable[[int, int], None]:
+    def report(done: int, total: int) -> None:
+        if console.is_terminal or done == total:
+            console.print(f"features of {done} of {total} recordings", end="\r", highlight=False)
+
+    return report
+
+
+def _epoch_line(console: Console) -> Callable[[EpochMetrics], None]:
+    def report(row: EpochMetrics) -> None:
+        if console.is_terminal:
+            console.print(
+                f"  {row.phase} {row.epoch}: {100 * row.validation_accuracy:.2f} %",
+                end="\r",
+                highlight=False,
+            )
+
+    return report
+
+
+def _line(trial: "Found", plan: "SearchPlan") -> str:
+    start = f"stage {trial.stage + 1}/{len(plan.epochs)}  trial {trial.number:4}"
+    if trial.state == "failed":
+        return f"{start}  failed: {trial.error or 'stopped'}"
+    density = f"density {100 * (trial.density or 0):6.2f} %"
+    if trial.state == "dense":
+        return f"{start}  {density}  too dense, not trained"
+    accuracy = f"accuracy {100 * (trial.accuracy or 0):6.2f} %"
+    meets = "  meets both thresholds" if trial.meets else ""
+    return f"{start}  {density}  {accuracy}  {trial.seconds:.0f} s{meets}"
+
+
+def _render(found: Sequence["Found"], plan: "SearchPlan", output: Path) -> Table:
+    last = [t for t in found if t.stage == len(plan.epochs) - 1 and t.state == "complete"]
+    front = sorted((t for t in last if t.front), key=lambda t: -(t.accuracy or 0))
+    table = Table(title=f"{output / TABLE}: the front", title_justify="left")
+    for column in ("trial", "accuracy", "density"):
+        table.add_column(column, justify="right")
+    table.add_column("meets")
+    table.add_column("changes of the recipe (--set)", overflow="fold")
+    for trial in front:
+        table.add_row(
+            str(trial.number),
+            f"{100 * (trial.accuracy or 0):.2f} %",
+            f"{100 * (trial.density or 0):.2f} %",
+            "yes" if trial.meets else "no",
+            "\n".join(overrides(trial.values)),
+        )
+    short = sum(trial.stage == 0 for trial in found)
+    table.caption = (
+        f"{short} recipes tried, {len(last)} trained to the end, "
+        f"{sum(trial.meets for trial in last)} meet both thresholds"
+    )
+    table.caption_justify = "left"
+    return table
