@@ -1,7 +1,7 @@
 """From a placed network to the blocks of a device image."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -57,7 +57,8 @@ def assemble(placement: Placement, schedule: Schedule, kernel: KernelConfig) -> 
     Raises
     ------
     CompileError
-        If a sum could overflow, or a requantisation cannot be exact.
+        If a sum could overflow, a requantisation cannot be exact, or a number does not fit its
+        field.
     """
     blocks = [
         abi.Block(
@@ -141,7 +142,7 @@ def _program(placement: Placement, schedule: Schedule, engine: int) -> list[abi.
         *(
             abi.Block(
                 target,
-                [make(placement, turn.layer, turn.delay) for turn in turns],
+                [_packed(make, placement, turn.layer, turn.delay) for turn in turns],
                 record.bits,
                 engine=engine,
             )
@@ -153,6 +154,22 @@ def _program(placement: Placement, schedule: Schedule, engine: int) -> list[abi.
             )
         ),
     ]
+
+
+def _packed(
+    make: Callable[[Placement, PlacedLayer, int], int],
+    placement: Placement,
+    placed: PlacedLayer,
+    delay: int,
+) -> int:
+    """A layer's record, or what does not fit in it."""
+    try:
+        return make(placement, placed, delay)
+    except ValueError as error:
+        raise CompileError(
+            f"layer {placed.plan.layer.name!r}: {error}, by the hardware's formats; use smaller "
+            "maps, windows or strides"
+        ) from error
 
 
 def _next(placement: Placement, placed: PlacedLayer) -> PlacedLayer | None:
@@ -399,7 +416,10 @@ def _requantise(placed: PlacedLayer) -> Iterator[abi.Block]:
     for i in range(plan.config.requantisers):
         yield abi.Block(
             abi.Target.REQUANTISE,
-            [unused if group[i] is None else parameters[group[i]] for group in groups],
+            [
+                unused if channel is None else parameters[channel]
+                for channel in (group[i] for group in groups)
+            ],
             abi.REQUANTISE.bits,
             engine=placed.engine,
             unit=i,
@@ -413,16 +433,17 @@ def _channel_parameters(plan: LayerPlan, channel: int) -> int:
     half = 1 << (plan.config.sum_bits - 1)
     if not -half <= reach[0] <= reach[1] < half:
         raise CompileError(
-            f"layer {layer.name!r}, channel {channel}: sums may reach {reach[0]}..{reach[1]}, more "
-            f"than the {plan.config.sum_bits} bits of the accumulators; choose a configuration with "
-            "wider sums"
+            f"layer {layer.name!r}, channel {channel}: sums may reach {reach[0]}..{reach[1]}, "
+            f"more than the {plan.config.sum_bits} bits of the accumulators; choose a "
+            "configuration with wider sums"
         )
     slope, intercept = real_key(layer, channel)
     try:
         found = requantise_parameters(slope, intercept, layer.low, layer.high, reach)
     except InexactError as error:
         raise CompileError(
-            f"layer {layer.name!r}, channel {channel}: {error}; change the scale of the output a little"
+            f"layer {layer.name!r}, channel {channel}: {error}; change the scale of the output a "
+            "little"
         ) from error
     return abi.REQUANTISE.pack(
         multiplier=found.multiplier, offset=found.offset, shift=found.shift, even=found.even
@@ -438,7 +459,7 @@ def real_key(layer: Layer, channel: int) -> tuple[Fraction, Fraction]:
 
 
 def _order(placed: PlacedLayer) -> Iterator[abi.Block]:
-    """Scatter and gather tables: a bank for every channel, all different in a group and in a row."""
+    """Scatter and gather tables: a bank a channel, all different in a group and in a row."""
     plan = placed.plan
     requantisers = plan.config.requantisers
     groups = _groups(plan)

@@ -3,11 +3,8 @@
 import json
 import sys
 from pathlib import Path
-from typing import Any
 
 import click
-import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 
 from trencadis_boards import UnknownBoardError, board_names, load_board
@@ -15,7 +12,8 @@ from trencadis_compiler.compile import compile_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.report import render_report
 from trencadis_compiler.report_files import write_report
-from trencadis_hw.container import ContainerError
+from trencadis_hw.arrays import load_array
+from trencadis_hw.container import ContainerError, InputError
 
 __all__ = ["main"]
 
@@ -51,19 +49,19 @@ def main(
     target = output or model.with_suffix(".tcd")
     messages = Console(stderr=True)
     try:
+        if target.resolve() == model.resolve():
+            raise CompileError(f"{target}: is the model itself; choose another output")
         with messages.status("compiling") as status:
             compiled = compile_model(
                 model,
                 load_board(board),
-                calibration=None if calibration is None else _load_inputs(calibration),
+                calibration=None if calibration is None else load_array(calibration),
                 progress=status.update,
             )
-            if target.resolve() == model.resolve():
-                raise CompileError(f"{target}: is the model itself; choose another output")
             compiled.overlay.save(target)
             if report is not None:
                 write_report(compiled.overlay.report, compiled.placement, report)
-    except (CompileError, ContainerError, UnknownBoardError) as error:
+    except (CompileError, ContainerError, InputError, UnknownBoardError) as error:
         print(f"sparse-compile: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     if as_json:
@@ -73,13 +71,3 @@ def main(
         # The table needs some room; where there is no terminal there is no limit.
         width = console.width if console.is_terminal else 110
         Console(width=width).print(render_report(compiled.overlay.report, str(model), str(target)))
-
-
-def _load_inputs(path: Path) -> npt.NDArray[Any]:
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise CompileError(f"{path}: not an array of numbers (.npy): {error}") from error
-    if not isinstance(loaded, np.ndarray) or loaded.ndim < 2 or len(loaded) == 0:
-        raise CompileError(f"{path}: must hold one array with a word a row")
-    return loaded

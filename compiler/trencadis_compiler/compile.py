@@ -59,19 +59,40 @@ def import_model(path: Path, calibration: Array | None = None) -> Network:
         If the file is not a model that the overlay can run.
     """
     graph = load_graph(path)
+    if calibration is None or is_quantised(graph):
+        return _lowered(path, graph)
     with _named(path):
-        if calibration is not None and not is_quantised(graph):
-            _check_calibration(graph, calibration)
-            with quantised_copy(path, graph, calibration) as copy:
-                return lower(find_k_winners(load_graph(copy)))
-        return lower(find_k_winners(graph))
+        _check_calibration(graph, calibration)
+    with quantised_copy(path, graph, calibration) as copy:
+        return _lowered(path, load_graph(copy))
+
+
+def _lowered(path: Path, graph: Graph) -> Network:
+    """The network a graph stands for, whatever is wrong with the graph."""
+    with _named(path):
+        try:
+            return lower(find_k_winners(graph))
+        except CompileError:
+            raise
+        except Exception as error:
+            # Operators with missing inputs, attributes of a wrong type: a file may have anything.
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+            raise CompileError(
+                f"the ONNX graph is inconsistent ({reason}); export it again"
+            ) from error
 
 
 def _check_calibration(graph: Graph, calibration: Array) -> None:
+    if len(graph.inputs) != 1:
+        raise CompileError(f"the model has {len(graph.inputs)} inputs; the overlay takes one")
     info = graph.inputs[0]
-    if calibration.ndim != len(info.shape) or any(
-        size is not None and size != have
-        for size, have in zip(info.shape[1:], calibration.shape[1:], strict=False)
+    if (
+        len(calibration) == 0
+        or calibration.ndim != len(info.shape)
+        or any(
+            size is not None and size != have
+            for size, have in zip(info.shape[1:], calibration.shape[1:], strict=False)
+        )
     ):
         raise CompileError(
             f"calibration data has shape {list(calibration.shape)}; input {info.name!r} has "

@@ -3,21 +3,30 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx_ir
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.graph import Graph, Node
+from trencadis_compiler.graph import QUANT, Graph, Node
 from trencadis_compiler.ir import TensorInfo
+from trencadis_hw.container import ContainerError, check_file
+
+if TYPE_CHECKING:
+    import onnx_ir
 
 __all__ = ["LARGEST_FILE", "load_graph"]
 
 LARGEST_FILE = 512 << 20
 """Bytes. A network that fits an FPGA's memories is far smaller."""
 
+LARGEST_TENSOR = 1 << 27
+"""Elements of a constant."""
+
 STANDARD_DOMAINS = ("", "ai.onnx")
+
+QUANT_DOMAINS = ("qonnx.custom_op.general", "finn.custom_op.general", "onnx.brevitas")
+"""Domains that QONNX's Quant has had."""
 
 
 def load_graph(path: Path) -> Graph:
@@ -29,31 +38,33 @@ def load_graph(path: Path) -> Graph:
         If the file cannot be read, is not an ONNX model, or has features that no pass knows.
     """
     try:
-        size = path.stat().st_size
-    except OSError as error:
-        raise CompileError(f"{path}: cannot be read: {error.strerror}") from error
-    if size > LARGEST_FILE:
+        check_file(path, LARGEST_FILE)
+    except ContainerError as error:
+        raise CompileError(str(error)) from error
+    try:
+        import onnx_ir
+    except ImportError as error:
         raise CompileError(
-            f"{path}: {size} bytes, more than the {LARGEST_FILE} that are read; "
-            "networks of that size do not fit the overlay"
-        )
+            f"{path}: reading ONNX needs the package {error.name!r}; install it with: "
+            "pip install 'trencadis[compiler]'"
+        ) from error
     try:
         model = onnx_ir.load(path)
-    except CompileError:
-        raise
     except Exception as error:
         # protobuf and onnx_ir raise whatever they come across in a damaged file.
         raise CompileError(
             f"{path}: not an ONNX model ({_one_line(error)}); export it again"
         ) from error
     try:
-        return _convert(model, path)
+        graph = _convert(model, path)
     except CompileError:
         raise
     except Exception as error:
         raise CompileError(
             f"{path}: the ONNX graph is inconsistent ({_one_line(error)}); export it again"
         ) from error
+    _check_order(graph, path)
+    return graph
 
 
 def _one_line(error: BaseException) -> str:
@@ -61,7 +72,7 @@ def _one_line(error: BaseException) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def _convert(model: onnx_ir.Model, path: Path) -> Graph:
+def _convert(model: "onnx_ir.Model", path: Path) -> Graph:
     graph = model.graph
     if not list(graph) or not graph.outputs:
         raise CompileError(f"{path}: not an ONNX model (it has no nodes or no outputs)")
@@ -78,7 +89,9 @@ def _convert(model: onnx_ir.Model, path: Path) -> Graph:
             constants[node.outputs[0].name or ""] = _constant(attributes, name, path)
             continue
         op_type = node.op_type
-        if node.domain not in STANDARD_DOMAINS:
+        if node.op_type == "Quant" and node.domain in QUANT_DOMAINS:
+            op_type = QUANT
+        elif node.domain not in STANDARD_DOMAINS:
             op_type = f"{node.domain}.{node.op_type}"
         nodes.append(
             Node(
@@ -99,7 +112,24 @@ def _convert(model: onnx_ir.Model, path: Path) -> Graph:
     )
 
 
-def _info(value: onnx_ir.Value, path: Path) -> TensorInfo:
+def _check_order(graph: Graph, path: Path) -> None:
+    """Whether every value is made once, and before it is used."""
+    made = {*graph.constants, *(info.name for info in graph.inputs), ""}
+    for node in graph.nodes:
+        for name in node.inputs:
+            if name not in made:
+                raise CompileError(
+                    f"{path}: {node} reads {name!r}, which is not made before; export it again"
+                )
+        for name in node.outputs:
+            if name and name in made:
+                raise CompileError(
+                    f"{path}: {node} makes {name!r}, which is made before; export it again"
+                )
+            made.add(name)
+
+
+def _info(value: "onnx_ir.Value", path: Path) -> TensorInfo:
     if value.shape is None or value.dtype is None:
         raise CompileError(
             f"{path}: {value.name!r} has no declared shape or type; run onnx.shape_inference on it"
@@ -115,21 +145,26 @@ def _info(value: onnx_ir.Value, path: Path) -> TensorInfo:
 
 
 def _array(tensor: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
-    """A tensor's data; external data is taken only from beside the model."""
+    """A tensor's data; data in other files is not read."""
+    import onnx_ir
+
     if isinstance(tensor, onnx_ir.ExternalTensor):
-        location = (path.parent / str(tensor.location)).resolve()
-        if not location.is_relative_to(path.parent.resolve()):
-            raise CompileError(
-                f"{path}: data of {name!r} lies outside the model's folder ({tensor.location}); "
-                "move it beside the model"
-            )
-    elements = math.prod(int(size) for size in tensor.shape)
-    if elements * 8 > 4 * LARGEST_FILE:
-        raise CompileError(f"{path}: {name!r} has {elements} elements, too many for the overlay")
+        raise CompileError(
+            f"{path}: data of {name!r} is in another file ({str(tensor.location)!r}), which is not "
+            "read; save the model as one file, without external data"
+        )
+    elements = math.prod(tensor.shape.numpy())
+    if elements > LARGEST_TENSOR:
+        raise CompileError(
+            f"{path}: {name!r} has {elements} elements, more than the {LARGEST_TENSOR} that are "
+            "read; networks of that size do not fit the overlay"
+        )
     return np.asarray(tensor.numpy())
 
 
-def _attributes(node: onnx_ir.Node, name: str, path: Path) -> Iterator[tuple[str, Any]]:
+def _attributes(node: "onnx_ir.Node", name: str, path: Path) -> Iterator[tuple[str, Any]]:
+    import onnx_ir
+
     for key, attribute in node.attributes.items():
         value = attribute.value
         if attribute.type == onnx_ir.AttributeType.TENSOR:

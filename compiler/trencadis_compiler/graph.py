@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -9,11 +10,14 @@ import numpy.typing as npt
 
 from trencadis_compiler.ir import TensorInfo
 
-__all__ = ["K_WINNERS", "Graph", "Node"]
+__all__ = ["K_WINNERS", "QUANT", "Graph", "Node"]
 
 K_WINNERS = "KWinners"
 """Operator that the pass `k_winners` puts in place of a k-WTA pattern: one input, one output,
-attributes `axis`, `k` and `exact`."""
+attributes `axes` (of all parts of the pattern, which must be the same), `k` and `exact`."""
+
+QUANT = "Quant"
+"""QONNX's quantiser, whatever domain it comes from."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,7 @@ class Graph:
 
     def producer(self, value: str) -> Node | None:
         """The node that computes a value, if one does."""
-        return self._producers().get(value)
+        return self._producers.get(value)
 
     def users(self, value: str) -> list[Node]:
         """The nodes that read a value."""
@@ -64,5 +68,6 @@ class Graph:
         found = self.constants.get(value)
         return None if found is None else np.asarray(found)
 
+    @cached_property
     def _producers(self) -> dict[str, Node]:
         return {output: node for node in self.nodes for output in node.outputs if output}

@@ -3,7 +3,7 @@
 The graph is walked in order. A value is a constant, a quantised constant (weights, bias), or the
 one activation map under way, which collects what happens to it until the next convolution:
 
-    sums --(ReLU, max-pooling)--> quantise --(functions)--> keys --(max-pooling, k-WTA)--> next layer
+    sums --(BatchNorm, ReLU, max-pooling)--> quantise --(functions, max-pooling, k-WTA)--> keys
 """
 
 import math
@@ -15,19 +15,48 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_compiler.constants import FOLDED, aligned, fold, quantise_constant
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.graph import K_WINNERS, Graph, Node
-from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, Winners
+from trencadis_compiler.functions import (
+    FUNCTIONS,
+    LARGEST_KEY,
+    PLAIN,
+    Function,
+    function_of,
+    table_of,
+)
+from trencadis_compiler.graph import K_WINNERS, QUANT, Graph, Node
+from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, TensorInfo, Winners
+from trencadis_compiler.shapes import (
+    flattened,
+    padding,
+    reshaped,
+    squeezed,
+    unsqueezed,
+    window,
+)
 from trencadis_hw import abi
 
 __all__ = ["SUPPORTED", "lower"]
 
 Array = npt.NDArray[Any]
 
-LARGEST_KEY = (1 << abi.KEY_BITS) - 1
-
 AXES = {1: "C", 2: "CW", 3: "CHW"}
 """Axes of a map, behind the batch, by their number."""
+
+LARGEST_MAP = 1 << 20
+"""Values of a padded map; no engine holds as many."""
+
+LARGEST_KERNELS = 1 << 27
+"""Weights of a layer, zeros included; no engine holds as many."""
+
+REAL = ("float16", "float32", "float64")
+BYTES = ("int8", "uint8")
+
+TO_REAL = (1, 11)
+"""ONNX's numbers of the types that hold every quantised activation and its scale."""
+
+ARITHMETIC = ("Add", "Div", "Mul", "Sub")
 
 
 @dataclass(frozen=True)
@@ -40,24 +69,12 @@ class _Quantised:
 
 
 @dataclass(frozen=True)
-class _Function:
-    """What activations go through between dequantising and quantising; never decreases."""
-
-    name: str
-    apply: Callable[[Fraction], Fraction]
-    clips: bool
-    """It only limits its argument, so that it may as well be applied to rounded numbers."""
-    keeps: bool
-    """It limits its argument to zero at most, which every quantisation has a key for."""
-
-
-@dataclass(frozen=True)
 class _Draft:
     """A layer under way: what is known of it so far."""
 
     name: str
     weights: npt.NDArray[np.int8]
-    weight_scale: npt.NDArray[np.float32]
+    weight_scale: npt.NDArray[np.floating]
     bias: tuple[Fraction, ...]
     stride: tuple[int, int]
     dilation: tuple[int, int]
@@ -65,7 +82,7 @@ class _Draft:
     in_shape: tuple[int, int, int]
     input: Quantisation
     requantised: Quantisation | None = None
-    table: tuple[int, ...] = tuple(range(LARGEST_KEY + 1))
+    table: tuple[int, ...] = PLAIN
     pool: Pool | None = None
     winners: Winners | None = None
 
@@ -85,7 +102,7 @@ class _Map:
     draft: _Draft | None = None
     quantisation: Quantisation | None = None
     integer: bool = False
-    functions: tuple[_Function, ...] = ()
+    functions: tuple[Function, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -114,23 +131,18 @@ def lower(graph: Graph) -> Network:
 
 class _Lowering:
     def __init__(self, graph: Graph) -> None:
-        self._graph = graph
+        # What nobody needs is left out.
+        self._graph = graph.with_nodes(graph.nodes)
         self._values: dict[str, _Value] = dict(graph.constants)
         self._layers: list[Layer] = []
         self._input_axes = ""
         self._taken: dict[str, Node] = {}
+        self._batch = 1
 
     def run(self) -> Network:
         """Walk the graph."""
         graph = self._graph
-        unknown = [node for node in graph.nodes if node.op_type not in _HANDLERS]
-        if unknown:
-            names = ", ".join(str(node) for node in unknown[:5])
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            raise CompileError(
-                f"unsupported operators: {names}{more}; the overlay runs {', '.join(SUPPORTED)} and "
-                "k-WTA by TopK: remove the others, or apply them on the host"
-            )
+        _check_operators(graph)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise CompileError(
                 f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; the "
@@ -140,9 +152,16 @@ class _Lowering:
         sizes = [size for size in info.shape[1:] if size is not None]
         if len(sizes) != len(info.shape) - 1 or len(sizes) not in AXES or min(sizes) < 1:
             raise CompileError(
-                f"input {info.name!r} has shape {list(info.shape)}; it needs a batch axis and one to "
-                "three axes of fixed size: export the model with fixed sizes"
+                f"input {info.name!r} has shape {list(info.shape)}; it needs a batch axis and one "
+                "to three axes of fixed size: export the model with fixed sizes"
             )
+        if info.dtype not in REAL + BYTES:
+            raise CompileError(
+                f"input {info.name!r} is {info.dtype}; the overlay takes {', '.join(REAL + BYTES)}:"
+                " convert it on the host"
+            )
+        # Of a fixed batch there may be several words in every shape; the overlay takes any number.
+        self._batch = info.shape[0] or 1
         self._values[info.name] = _fresh_map(sizes)
         for node in graph.nodes:
             for name in node.outputs[1:]:
@@ -161,25 +180,33 @@ class _Lowering:
         return Network(
             name=graph.name,
             input=info,
-            output=output,
+            output=_checked_output(output, result),
             input_axes=self._input_axes,
             output_axes="".join(result.axes),
             output_integer=result.integer,
             layers=tuple(self._layers),
         )
 
-    # --- operators --------------------------------------------------------------------------------
-
     def quantise(self, node: Node) -> _Value:
         """QuantizeLinear."""
         value = self._value(node, 0)
         scale, zero = self._scale_and_zero(node)
         if isinstance(value, np.ndarray):
-            return _quantise_constant(value, scale, zero, int(node.attributes.get("axis", 1)))
+            zero = np.zeros(1, np.uint8) if zero is None else zero
+            limits = (int(np.iinfo(zero.dtype).min), int(np.iinfo(zero.dtype).max))
+            axis = int(node.attributes.get("axis", 1))
+            integers = quantise_constant(node, value, scale, zero, axis, limits)
+            return integers.astype(zero.dtype)
         source = self._map(node)
-        quantisation = self._activation_quantisation(node, scale, zero)
+        return self._quantise_map(node, source, self._activation_quantisation(node, scale, zero))
+
+    def _quantise_map(self, node: Node, source: _Map, quantisation: Quantisation) -> _Map:
         if source.integer:
             raise CompileError(f"{node}: its input is quantised already")
+        if source.draft is None and self._graph.inputs[0].dtype not in REAL:
+            raise CompileError(
+                f"{node}: quantises integers; give the model real or quantised inputs"
+            )
         if source.quantisation is None:
             if source.draft is not None:
                 for function in source.functions:
@@ -189,7 +216,7 @@ class _Lowering:
                             "quantise its input as well"
                         )
                 draft = replace(source.draft, requantised=quantisation)
-                table = _table(source.functions, quantisation, quantisation)
+                table = table_of(source.functions, quantisation, quantisation)
                 source = replace(source, draft=replace(draft, table=table))
             elif source.functions:
                 raise CompileError(
@@ -200,12 +227,12 @@ class _Lowering:
             if _same(quantisation, source.quantisation) and not source.functions:
                 return replace(source, integer=True)
             raise CompileError(f"{node}: the input is quantised twice; quantise it once")
-        table = _table(source.functions, source.quantisation, quantisation)
-        if source.draft.winners is not None and table != tuple(range(LARGEST_KEY + 1)):
+        table = table_of(source.functions, source.quantisation, quantisation)
+        if source.draft.winners is not None and table != PLAIN:
             raise CompileError(
                 f"{node}: activations are quantised anew behind k-WTA, with scale "
-                f"{quantisation.scale!r} instead of {source.quantisation.scale!r}; give both tensors "
-                "the same quantisation"
+                f"{quantisation.scale!r} instead of {source.quantisation.scale!r}; give both "
+                "tensors the same quantisation"
             )
         draft = replace(source.draft, table=tuple(table[key] for key in source.draft.table))
         return replace(source, draft=draft, quantisation=quantisation, integer=True, functions=())
@@ -217,20 +244,69 @@ class _Lowering:
         if isinstance(value, np.ndarray):
             if value.dtype.kind not in "iu":
                 raise CompileError(f"{node}: its input has type {value.dtype}, not integers")
+            zero = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64)
             axis = int(node.attributes.get("axis", 1))
-            offset = np.zeros(1, np.int64) if zero is None else zero.astype(np.int64)
-            shape = [1] * value.ndim
-            if offset.size > 1:
-                shape[axis] = offset.size
-            return _Quantised(value.astype(np.int64) - offset.reshape(shape), scale.ravel(), axis)
+            offset = aligned(node, zero, value, axis)
+            aligned(node, scale, value, axis)
+            axis = axis % value.ndim if value.ndim else 0
+            return _Quantised(value.astype(np.int64) - offset, scale.ravel(), axis)
         source = self._map(node)
         quantisation = self._activation_quantisation(node, scale, zero)
         if source.draft is None and source.quantisation is None:
             if self._graph.inputs[0].dtype != ("int8" if quantisation.signed else "uint8"):
                 raise CompileError(f"{node}: the input is not quantised; add a QuantizeLinear")
-        elif not source.integer:
+        elif not source.integer or source.quantisation is None:
             raise CompileError(f"{node}: its input is not quantised")
+        elif source.draft is None and not _same(quantisation, source.quantisation):
+            raise CompileError(
+                f"{node}: the input is quantised with scale {source.quantisation.scale!r} and zero "
+                f"point {source.quantisation.zero_point}, but dequantised with "
+                f"{quantisation.scale!r} and {quantisation.zero_point}; give both the same"
+            )
         return replace(source, quantisation=quantisation, integer=False)
+
+    def quant(self, node: Node) -> _Value:
+        """QONNX's Quant: quantises and dequantises, to any number of bits."""
+        value = self._value(node, 0)
+        scale, zero = self._scale_and_zero(node)
+        bits = self._constant(node, 3)
+        if zero is None or bits is None or bits.size != 1 or not 2 <= bits.item() <= 32:
+            raise CompileError(f"{node}: it needs a zero point, and 2 to 32 bits")
+        if node.attributes.get("rounding_mode", "ROUND") != "ROUND":
+            raise CompileError(f"{node}: rounding_mode must be ROUND; export with that")
+        signed, width = bool(node.attributes.get("signed", 1)), int(bits.item())
+        narrow = int(node.attributes.get("narrow", 0))
+        low = narrow - (1 << (width - 1)) if signed else 0
+        high = (1 << (width - signed)) - 1 - (0 if signed else narrow)
+        if isinstance(value, np.ndarray):
+            shape = [axis for axis, size in enumerate(scale.shape) if size > 1]
+            if scale.ndim > value.ndim or len(shape) > 1:
+                raise CompileError(
+                    f"{node}: its scale must be one number, or one an index of an axis"
+                )
+            axis = shape[0] + value.ndim - scale.ndim if shape else 0
+            scale = scale.ravel()
+            integers = quantise_constant(node, value, scale, zero.ravel(), axis, (low, high))
+            offset = aligned(node, zero.ravel().astype(np.int64), value, axis)
+            return _Quantised(integers - offset, scale, axis)
+        if width > abi.KEY_BITS or scale.size != 1 or zero.size != 1:
+            raise CompileError(
+                f"{node}: activations need one scale for the whole tensor and at most "
+                f"{abi.KEY_BITS} bits"
+            )
+        quantisation = Quantisation(np.float32(scale.item()), int(zero.item()), signed)
+        source = replace(self._quantise_map(node, self._map(node), quantisation), integer=False)
+        keys = (low + quantisation.key_offset, high + quantisation.key_offset)
+        if not keys[0] <= quantisation.zero_key <= keys[1]:
+            raise CompileError(f"{node}: its zero point is not in {low}..{high}")
+        if keys == (0, LARGEST_KEY):
+            return source
+        if source.draft is None:
+            raise CompileError(
+                f"{node}: the input is quantised to {width} bits; use {abi.KEY_BITS}"
+            )
+        table = tuple(min(max(key, keys[0]), keys[1]) for key in source.draft.table)
+        return replace(source, draft=replace(source.draft, table=table))
 
     def convolve(self, node: Node) -> _Value:
         """Conv."""
@@ -249,19 +325,23 @@ class _Lowering:
         channels = source.sizes["C"]
         if groups < 1 or channels != kernels.shape[1] * groups or kernels.shape[0] % groups:
             raise CompileError(
-                f"{node}: kernels {list(kernels.shape)} in {groups} groups do not fit {channels} channels"
+                f"{node}: kernels {list(kernels.shape)} in {groups} groups do not fit {channels} "
+                "channels; export the model again"
+            )
+        if kernels.size * groups > LARGEST_KERNELS:
+            raise CompileError(
+                f"{node}: {kernels.size * groups} weights, more than any overlay holds; use a "
+                "smaller layer"
             )
         kernels = _ungroup(kernels, groups)
         if one_dimensional:
             kernels = kernels[:, :, None, :]
         in_shape = (channels, source.sizes.get("H", 1), source.sizes["W"])
         stride, dilation = (
-            self._pair(node, name, one_dimensional) for name in ("strides", "dilations")
+            window(node, name, one_dimensional) for name in ("strides", "dilations")
         )
-        padding = self._padding(
-            node, in_shape[1:], kernels.shape[2:], stride, dilation, one_dimensional
-        )
-        return self._begin(node, source, weights, kernels, in_shape, stride, dilation, padding)
+        pads = padding(node, in_shape[1:], kernels.shape[2:], stride, dilation, one_dimensional)
+        return self._begin(node, source, weights, kernels, in_shape, stride, dilation, pads)
 
     def multiply_matrix(self, node: Node) -> _Value:
         """Gemm or MatMul."""
@@ -270,11 +350,8 @@ class _Lowering:
             raise CompileError(
                 f"{node}: its input has shape {['N', *source.shape]}; flatten it to two axes first"
             )
-        for name, plain in (("alpha", 1.0), ("beta", 1.0), ("transA", 0)):
-            if node.attributes.get(name, plain) != plain:
-                raise CompileError(
-                    f"{node}: {name} is {node.attributes[name]}; only {plain} is supported"
-                )
+        if node.attributes.get("transA", 0):
+            raise CompileError(f"{node}: transA is 1; transpose the weights instead")
         weights = self._weights(node, 1)
         matrix = weights.integers
         if matrix.ndim != 2:
@@ -294,6 +371,13 @@ class _Lowering:
         kernels = kernels.transpose(0, *(1 + letters.index(letter) for letter in "CHW"))
         in_shape = (kernels.shape[1], kernels.shape[2], kernels.shape[3])
         made = self._begin(node, source, weights, kernels, in_shape, (1, 1), (1, 1), (0, 0, 0, 0))
+        alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
+        if (alpha, beta) != (1.0, 1.0):
+            draft = _scaled(node, made, np.full(len(kernels), alpha)).draft
+            assert draft is not None
+            assert made.draft is not None
+            bias = tuple(Fraction(beta) * number for number in made.draft.bias)
+            made = replace(made, draft=replace(draft, bias=bias))
         return replace(made, axes=("C",), sizes={"C": matrix.shape[0]})
 
     def max_pool(self, node: Node) -> _Value:
@@ -303,18 +387,18 @@ class _Lowering:
             raise CompileError(f"{node}: pools the model's input; apply it on the host")
         if source.draft.winners is not None:
             raise CompileError(f"{node}: pools behind k-WTA; pool first, then select winners")
-        if source.draft.pool is not None:
-            raise CompileError(f"{node}: a second pooling of one layer; merge it with the first")
         if source.axes not in (("C", "W"), ("C", "H", "W")):
             raise CompileError(f"{node}: its input has axes {source.axes}; it needs channels first")
         one_dimensional = len(source.axes) == 2
-        kernel = self._pair(node, "kernel_shape", one_dimensional)
-        stride = self._pair(node, "strides", one_dimensional)
-        if self._pair(node, "dilations", one_dimensional) != (1, 1):
-            raise CompileError(f"{node}: dilated pooling is not supported")
         size = (source.sizes.get("H", 1), source.sizes["W"])
-        padding = self._padding(node, size, kernel, stride, (1, 1), one_dimensional)
-        if any(padding):
+        if node.op_type == "GlobalMaxPool":
+            kernel, stride = size, (1, 1)
+        else:
+            kernel = window(node, "kernel_shape", one_dimensional)
+            stride = window(node, "strides", one_dimensional)
+        if window(node, "dilations", one_dimensional) != (1, 1):
+            raise CompileError(f"{node}: dilated pooling is not supported; pool without")
+        if any(padding(node, size, kernel, stride, (1, 1), one_dimensional)):
             raise CompileError(
                 f"{node}: padded pooling is not supported; pad the map, or pool without"
             )
@@ -330,7 +414,14 @@ class _Lowering:
             (have - want) // step + 1 for have, want, step in zip(size, kernel, stride, strict=True)
         )
         sizes = source.sizes | ({"W": columns} if one_dimensional else {"H": rows, "W": columns})
-        return replace(source, sizes=sizes, draft=replace(source.draft, pool=Pool(kernel, stride)))
+        # Pooling what is pooled is pooling with a larger window.
+        before = source.draft.pool or Pool()
+        (high, wide), (down, across) = before.kernel, before.stride
+        pool = Pool(
+            (high + (kernel[0] - 1) * down, wide + (kernel[1] - 1) * across),
+            (down * stride[0], across * stride[1]),
+        )
+        return replace(source, sizes=sizes, draft=replace(source.draft, pool=pool))
 
     def select_winners(self, node: Node) -> _Value:
         """k-WTA, as the pass `k_winners` left it."""
@@ -345,7 +436,13 @@ class _Lowering:
             raise CompileError(
                 f"{node}: a second k-WTA on one layer; keep the one with fewer winners"
             )
-        axis = int(node.attributes["axis"]) % (len(source.axes) + 1)
+        rank = len(source.axes) + 1
+        axes = [int(axis) for axis in node.attributes["axes"]]
+        axis = axes[0] % rank
+        if not all(-rank <= other < rank and other % rank == axis for other in axes):
+            raise CompileError(
+                f"{node}: k-WTA selects along axes {axes} of {rank}, which are not the same"
+            )
         letters = source.axes[axis - 1] if axis else ""
         whole = len(source.axes) == 1
         if letters != "C" and source.positions > 1:
@@ -365,16 +462,94 @@ class _Lowering:
         value = self._value(node, 0)
         return self._map(node) if isinstance(value, _Map) else value
 
+    def cast(self, node: Node) -> _Value:
+        """Cast between real types that hold all values there are."""
+        value = self._value(node, 0)
+        to = node.attributes.get("to")
+        if isinstance(value, np.ndarray):
+            types = {1: np.float32, 6: np.int32, 7: np.int64, 11: np.float64}
+            if to not in types:
+                raise CompileError(
+                    f"{node}: casts a constant to ONNX's type {to}; export it as such"
+                )
+            return value.astype(types[to])
+        if isinstance(value, _Quantised) or value.integer or to not in TO_REAL:
+            raise CompileError(
+                f"{node}: casts to ONNX's type {to}, which changes numbers; leave activations "
+                "float32"
+            )
+        return self._map(node)
+
+    def fold(self, node: Node) -> _Value:
+        """Shape arithmetic."""
+        inputs = []
+        for i, name in enumerate(node.inputs):
+            value = self._value(node, i) if name else np.zeros(0, np.int64)
+            if node.op_type == "Shape" and isinstance(value, _Map):
+                value = np.broadcast_to(np.zeros(1), (self._batch, *value.shape))
+            if not isinstance(value, np.ndarray):
+                raise CompileError(f"{node}: its input {name!r} must be a constant")
+            inputs.append(value)
+        return fold(node, inputs)
+
+    def normalise(self, node: Node) -> _Value:
+        """BatchNormalization."""
+        source = self._sums(node, 0)
+        numbers = [self._constant(node, position) for position in range(1, 5)]
+        if any(array is None or array.size != source.sizes["C"] for array in numbers):
+            raise CompileError(
+                f"{node}: it needs four numbers for each of {source.sizes['C']} channels"
+            )
+        gain, offset, mean, variance = (np.asarray(array, np.float64).ravel() for array in numbers)
+        spread = variance + float(node.attributes.get("epsilon", 1e-5))
+        if not np.all(np.isfinite([gain, offset, mean, spread])) or np.any(spread <= 0):
+            raise CompileError(f"{node}: its parameters must be finite, variances not negative")
+        factors = gain / np.sqrt(spread)
+        scaled = _scaled(node, source, factors)
+        return _shifted(
+            scaled,
+            [
+                Fraction(up) - Fraction(factor) * Fraction(down)
+                for up, factor, down in zip(
+                    offset.tolist(), factors.tolist(), mean.tolist(), strict=True
+                )
+            ],
+        )
+
+    def arithmetic(self, node: Node) -> _Value:
+        """Add, Sub, Mul or Div of a map and a number for every channel."""
+        first = self._values.get(node.inputs[0])
+        position = 0 if isinstance(first, _Map) else 1
+        if not isinstance(self._value(node, position), _Map):
+            raise CompileError(f"{node}: computes with constants; export them as one constant")
+        if position and node.op_type in ("Sub", "Div"):
+            raise CompileError(f"{node}: its first input is a constant; exchange the two")
+        source = self._sums(node, position)
+        numbers = self._per_channel(node, 1 - position, source)
+        if node.op_type in ("Add", "Sub"):
+            sign = 1 if node.op_type == "Add" else -1
+            return _shifted(source, [sign * number for number in numbers])
+        if node.op_type == "Div" and 0 in numbers:
+            raise CompileError(f"{node}: divides by zero")
+        factors = np.array([float(number) for number in numbers])
+        return _scaled(node, source, factors if node.op_type == "Mul" else 1 / factors)
+
     def reshape(self, node: Node) -> _Value:
         """Flatten, Reshape, Squeeze, Unsqueeze."""
         value = self._value(node, 0)
         if isinstance(value, np.ndarray):
             return value.reshape(self._new_shape(node, value.shape))
+        if isinstance(value, _Quantised):
+            if value.scale.size > 1:
+                raise CompileError(f"{node}: reshapes weights with a scale a kernel; store them so")
+            shape = self._new_shape(node, value.integers.shape)
+            return _Quantised(value.integers.reshape(shape), value.scale, 0)
         source = self._map(node)
-        batch_and_rest = self._new_shape(node, (1, *source.shape))
-        sizes = list(batch_and_rest[1:])
-        if batch_and_rest[0] != 1 or math.prod(sizes) != math.prod(source.shape):
-            raise CompileError(f"{node}: reshapes {['N', *source.shape]} to {batch_and_rest}")
+        batch, *sizes = self._new_shape(node, (self._batch, *source.shape)) or (0,)
+        if batch != self._batch or math.prod(sizes) != math.prod(source.shape) or not sizes:
+            raise CompileError(
+                f"{node}: reshapes {['N', *source.shape]} to {[batch, *sizes]}; keep the batch axis"
+            )
         letters = "".join(source.axes)
         if source.draft is None and letters in AXES.values() and len(sizes) in AXES:
             # Nothing depends on the names of the input's axes yet.
@@ -398,8 +573,8 @@ class _Lowering:
                 if all(new_sizes[c] == source.sizes[c] for c in full):
                     return replace(source, axes=tuple(names), sizes=new_sizes)
         raise CompileError(
-            f"{node}: reshapes {['N', *source.shape]} to {['N', *sizes]}; the overlay keeps maps as "
-            "channels, rows and columns, or flattens them"
+            f"{node}: reshapes {['N', *source.shape]} to {['N', *sizes]}; the overlay keeps maps "
+            "as channels, rows and columns, or flattens them"
         )
 
     def transpose(self, node: Node) -> _Value:
@@ -429,10 +604,8 @@ class _Lowering:
         source = self._map(node)
         if source.integer:
             raise CompileError(f"{node}: on quantised integers; dequantise first")
-        function = self._function(node)
-        return replace(source, functions=(*source.functions, function))
-
-    # --- parts ------------------------------------------------------------------------------------
+        low, high = self._bounds(node) if node.op_type == "Clip" else (-math.inf, math.inf)
+        return replace(source, functions=(*source.functions, function_of(node, low, high)))
 
     def _value(self, node: Node, position: int) -> _Value:
         name = node.inputs[position] if position < len(node.inputs) else ""
@@ -485,14 +658,15 @@ class _Lowering:
             return source
         if source.quantisation is None or source.draft is None:
             raise CompileError(
-                f"{user}: {source.functions[0].name} is not followed by a quantisation; quantise its output"
+                f"{user}: {source.functions[0].name} is not followed by a quantisation; quantise "
+                "its output"
             )
         if not all(function.keeps for function in source.functions):
             names = ", ".join(function.name for function in source.functions)
             raise CompileError(
                 f"{user}: {names} is not followed by a quantisation; quantise its output"
             )
-        table = _table(source.functions, source.quantisation, source.quantisation)
+        table = table_of(source.functions, source.quantisation, source.quantisation)
         draft = replace(source.draft, table=tuple(table[key] for key in source.draft.table))
         return replace(source, draft=draft, functions=())
 
@@ -510,12 +684,64 @@ class _Lowering:
     ) -> Quantisation:
         if scale.size != 1 or (zero is not None and zero.size != 1):
             raise CompileError(f"{node}: activations need one scale for the whole tensor")
-        dtype = np.dtype(np.uint8) if zero is None else zero.dtype
+        types = {2: np.dtype(np.uint8), 3: np.dtype(np.int8)}
+        dtype = types.get(int(node.attributes.get("output_dtype", 0)), np.dtype(np.uint8))
+        if zero is not None:
+            dtype = zero.dtype
+        elif node.op_type == "DequantizeLinear":
+            dtype = self._integer_type(node)
         if dtype not in (np.dtype(np.int8), np.dtype(np.uint8)):
             raise CompileError(f"{node}: activations are {dtype}; the overlay takes int8 and uint8")
         return Quantisation(
             np.float32(scale.item()), 0 if zero is None else int(zero.item()), dtype == np.int8
         )
+
+    def _integer_type(self, node: Node) -> np.dtype[Any]:
+        """Type of the quantised map that a node reads."""
+        value = self._value(node, 0)
+        if isinstance(value, _Map) and value.quantisation is not None:
+            return np.dtype(np.int8 if value.quantisation.signed else np.uint8)
+        return np.dtype(self._graph.inputs[0].dtype)
+
+    def _sums(self, node: Node, position: int) -> _Map:
+        """The map a node reads, which must be a layer's sums as they are."""
+        source = self._map(node, position)
+        if source.draft is None:
+            raise CompileError(f"{node}: on the model's input; apply it on the host")
+        if source.quantisation is not None or source.functions:
+            raise CompileError(
+                f"{node}: on activations that are quantised already, or behind {FUNCTIONS}; merge "
+                "it with the layer before, as onnxruntime's quant_pre_process does, and quantise "
+                "again"
+            )
+        return source
+
+    def _per_channel(self, node: Node, position: int, source: _Map) -> list[Fraction]:
+        """A constant as one number for every channel of a map."""
+        value = self._value(node, position)
+        numbers: Array
+        if isinstance(value, _Quantised):
+            scale = aligned(node, value.scale, value.integers, value.axis)
+            numbers = np.array(value.integers, object) * np.vectorize(_fraction, otypes=[object])(
+                scale
+            )
+        elif isinstance(value, np.ndarray) and np.all(np.isfinite(value)):
+            numbers = np.vectorize(_fraction, otypes=[object])(value)
+        else:
+            raise CompileError(
+                f"{node}: its input {node.inputs[position]!r} must be finite numbers"
+            )
+        rank, channels = len(source.axes) + 1, source.sizes["C"]
+        shape = (1,) * (rank - numbers.ndim) + numbers.shape
+        wanted = [channels if axis == "C" else 1 for axis in ("N", *source.axes)]
+        if len(shape) != rank or any(
+            have not in (1, want) for have, want in zip(shape, wanted, strict=True)
+        ):
+            raise CompileError(
+                f"{node}: its constant has shape {list(numbers.shape)}; it needs one number for "
+                "each channel, or one for all"
+            )
+        return list(np.broadcast_to(numbers.reshape(shape), wanted).ravel())
 
     def _weights(self, node: Node, position: int) -> _Quantised:
         value = self._value(node, position)
@@ -531,8 +757,8 @@ class _Lowering:
         low, high = int(value.integers.min(initial=0)), int(value.integers.max(initial=0))
         if low < -128 or high > 127:
             raise CompileError(
-                f"{node}: weights less their zero point are in {low}..{high}; the overlay takes int8 "
-                "with zero point 0"
+                f"{node}: weights less their zero point are in {low}..{high}; the overlay takes "
+                "int8 with zero point 0"
             )
         return value
 
@@ -545,7 +771,7 @@ class _Lowering:
         in_shape: tuple[int, int, int],
         stride: tuple[int, int],
         dilation: tuple[int, int],
-        padding: tuple[int, int, int, int],
+        pads: tuple[int, int, int, int],
     ) -> _Map:
         """Start a layer on its input."""
         outputs = kernels.shape[0]
@@ -554,8 +780,8 @@ class _Lowering:
             weights.scale.size > 1 and weights.axis % rank
         ):
             raise CompileError(
-                f"{node}: {weights.scale.size} weight scales for {outputs} kernels; the overlay takes "
-                "one for all or one a kernel"
+                f"{node}: {weights.scale.size} weight scales for {outputs} kernels; the overlay "
+                "takes one for all or one a kernel"
             )
         assert source.quantisation is not None
         draft = _Draft(
@@ -565,13 +791,21 @@ class _Lowering:
             bias=self._bias(node, outputs),
             stride=stride,
             dilation=dilation,
-            padding=padding,
+            padding=pads,
             in_shape=in_shape,
             input=source.quantisation,
         )
         rows, columns = _finished(draft, Pool(), 0, LARGEST_KEY).conv_shape
-        if rows < 1 or columns < 1:
-            raise CompileError(f"{node}: its window is larger than the map of {in_shape[1:]}")
+        if rows < 1 or columns < 1 or min(kernels.shape) < 1:
+            raise CompileError(
+                f"{node}: its window of {kernels.shape[2:]} does not fit the map of {in_shape[1:]}"
+            )
+        padded = (in_shape[1] + pads[0] + pads[2]) * (in_shape[2] + pads[1] + pads[3])
+        if padded * in_shape[0] > LARGEST_MAP:
+            raise CompileError(
+                f"{node}: its padded input map has {padded * in_shape[0]} values, more than any "
+                "overlay holds; use smaller inputs or paddings"
+            )
         sizes = {"C": outputs, "W": columns}
         if "H" in source.axes:
             sizes["H"] = rows
@@ -584,87 +818,37 @@ class _Lowering:
         if isinstance(value, _Map):
             raise CompileError(f"{node}: its bias is computed by the model; it must be constant")
         if isinstance(value, np.ndarray):
-            numbers = [Fraction(float(number)) for number in value.ravel()]
+            if value.dtype.kind != "f" or not np.all(np.isfinite(value)):
+                raise CompileError(f"{node}: its bias must be of finite real numbers")
+            shape = value.shape
+            numbers = [_fraction(number) for number in value.ravel()]
         else:
-            scales = np.broadcast_to(value.scale, value.integers.size)
+            shape = value.integers.shape
+            scales = np.broadcast_to(
+                aligned(node, value.scale, value.integers, value.axis), shape
+            ).ravel()
             numbers = [
-                int(number) * Fraction(float(scale))
+                int(number) * _fraction(scale)
                 for number, scale in zip(value.integers.ravel(), scales, strict=True)
             ]
+        if len(shape) > 1 and math.prod(shape[:-1]) != 1:
+            raise CompileError(f"{node}: its bias has shape {list(shape)}; it needs one a kernel")
         if len(numbers) not in (1, outputs):
             raise CompileError(f"{node}: {len(numbers)} biases for {outputs} kernels")
         return tuple(numbers if len(numbers) == outputs else numbers * outputs)
 
-    def _pair(self, node: Node, name: str, one_dimensional: bool) -> tuple[int, int]:
-        values = [
-            int(value) for value in node.attributes.get(name, [1] if one_dimensional else [1, 1])
-        ]
-        if len(values) != (1 if one_dimensional else 2) or min(values) < 1:
-            raise CompileError(f"{node}: {name} is {values}; it needs a positive number an axis")
-        return (1, values[0]) if one_dimensional else (values[0], values[1])
-
-    def _padding(
-        self,
-        node: Node,
-        size: Sequence[int],
-        kernel: Sequence[int],
-        stride: Sequence[int],
-        dilation: Sequence[int],
-        one_dimensional: bool,
-    ) -> tuple[int, int, int, int]:
-        """Padding at the top, left, bottom and right."""
-        auto = node.attributes.get("auto_pad", "NOTSET")
-        if auto in ("SAME_UPPER", "SAME_LOWER"):
-            before, after = [], []
-            for have, want, step, spread in zip(size, kernel, stride, dilation, strict=True):
-                reach = (math.ceil(have / step) - 1) * step + (want - 1) * spread + 1
-                total = max(0, reach - have)
-                first = total // 2 if auto == "SAME_UPPER" else total - total // 2
-                before.append(first)
-                after.append(total - first)
-            return before[0], before[1], after[0], after[1]
-        if auto == "VALID":
-            return 0, 0, 0, 0
-        pads = [
-            int(pad) for pad in node.attributes.get("pads", [0, 0] if one_dimensional else [0] * 4)
-        ]
-        if len(pads) != (2 if one_dimensional else 4) or min(pads) < 0:
-            raise CompileError(f"{node}: pads are {pads}; they must not be negative, two an axis")
-        return (0, pads[0], 0, pads[1]) if one_dimensional else (pads[0], pads[1], pads[2], pads[3])
-
     def _new_shape(self, node: Node, old: tuple[int, ...]) -> tuple[int, ...]:
         """The shape a reshape gives a tensor of shape `old`."""
-        rank = len(old)
         if node.op_type == "Flatten":
-            axis = int(node.attributes.get("axis", 1)) % (rank + 1)
-            return math.prod(old[:axis]), math.prod(old[axis:])
-        wanted = node.attributes.get("axes")
-        if node.op_type in ("Squeeze", "Unsqueeze"):
-            axes = self._constant(node, 1) if len(node.inputs) > 1 else wanted
-            numbers = [] if axes is None else [int(axis) for axis in np.ravel(axes)]
-            if node.op_type == "Squeeze":
-                gone = [axis % rank for axis in numbers] or [
-                    i for i in range(1, rank) if old[i] == 1
-                ]
-                return tuple(size for i, size in enumerate(old) if i not in gone)
-            new = list(old)
-            for axis in sorted(axis % (rank + len(numbers)) for axis in numbers):
-                new.insert(axis, 1)
-            return tuple(new)
-        shape = self._constant(node, 1)
-        if shape is None:
-            raise CompileError(f"{node}: it has no shape")
-        sizes = [int(size) for size in shape.ravel()]
-        if not node.attributes.get("allowzero", 0):
-            sizes = [old[i] if size == 0 and i < rank else size for i, size in enumerate(sizes)]
-        if sizes.count(-1) > 1 or min(sizes, default=-1) < -1:
-            raise CompileError(f"{node}: its shape {sizes} is not one")
-        if -1 in sizes:
-            known = math.prod(size for size in sizes if size != -1)
-            sizes[sizes.index(-1)] = math.prod(old) // known if known else 0
-        if math.prod(sizes) != math.prod(old):
-            raise CompileError(f"{node}: reshapes {list(old)} to {sizes}")
-        return tuple(sizes)
+            return flattened(node, old)
+        if node.op_type == "Reshape":
+            shape = self._constant(node, 1)
+            if shape is None:
+                raise CompileError(f"{node}: it has no shape; export the model again")
+            return reshaped(node, old, shape)
+        axes = self._constant(node, 1) if len(node.inputs) > 1 else node.attributes.get("axes")
+        numbers = [] if axes is None else [int(axis) for axis in np.ravel(axes)]
+        return (squeezed if node.op_type == "Squeeze" else unsqueezed)(node, old, numbers)
 
     def _bounds(self, node: Node) -> tuple[float, float]:
         """Bounds of a Clip."""
@@ -673,31 +857,6 @@ class _Lowering:
             float(node.attributes.get("min", -math.inf)) if low is None else float(low.item()),
             float(node.attributes.get("max", math.inf)) if high is None else float(high.item()),
         )
-
-    def _function(self, node: Node) -> _Function:
-        if node.op_type == "Relu":
-            return _Function(str(node), lambda x: max(x, Fraction(0)), True, True)
-        if node.op_type == "Clip":
-            low, high = self._bounds(node)
-            if math.isnan(low) or math.isnan(high) or low > high:
-                raise CompileError(f"{node}: clips to {low}..{high}")
-
-            def clip(x: Fraction) -> Fraction:
-                x = x if low == -math.inf else max(x, Fraction(low))
-                return x if high == math.inf else min(x, Fraction(high))
-
-            return _Function(str(node), clip, True, low in (0.0, -math.inf) and high == math.inf)
-        if node.op_type == "LeakyRelu":
-            slope = Fraction(float(np.float32(node.attributes.get("alpha", 0.01))))
-            if slope < 0:
-                raise CompileError(f"{node}: a negative slope of {float(slope)} decreases")
-            return _Function(str(node), lambda x: x if x > 0 else x * slope, False, False)
-        functions: dict[str, Callable[[float], float]] = {
-            "Sigmoid": lambda x: 1 / (1 + math.exp(-x)) if x > -700 else 0.0,
-            "Tanh": math.tanh,
-        }
-        function = functions[node.op_type]
-        return _Function(str(node), lambda x: Fraction(function(float(x))), False, False)
 
     def _close(self, source: _Map) -> None:
         """Finish the layer that made a map."""
@@ -744,36 +903,89 @@ def _same(a: Quantisation, b: Quantisation) -> bool:
     return (a.scale, a.zero_point, a.signed) == (b.scale, b.zero_point, b.signed)
 
 
-def _table(
-    functions: tuple[_Function, ...], before: Quantisation, after: Quantisation
-) -> tuple[int, ...]:
-    """Keys of `after` for the keys of `before`, functions applied in between."""
-    table = []
-    for key in range(LARGEST_KEY + 1):
-        real = (key - before.zero_key) * before.exact_scale
-        for function in functions:
-            real = function.apply(real)
-        rounded = round(real / after.exact_scale) + after.zero_key
-        table.append(min(max(rounded, 0), LARGEST_KEY))
-    return tuple(table)
+def _fraction(number: Any) -> Fraction:
+    return Fraction(float(number))
 
 
-def _quantise_constant(
-    value: Array, scale: npt.NDArray[np.float32], zero: Array | None, axis: int
-) -> Array:
-    """QuantizeLinear of a constant, as exporters leave it before weights."""
-    dtype = np.dtype(np.uint8) if zero is None else zero.dtype
-    if dtype.kind not in "iu":
-        raise CompileError(f"constants are quantised to {dtype}; the overlay takes integers")
-    shape = [1] * value.ndim
-    if scale.size > 1:
-        shape[axis] = scale.size
-    offset = np.zeros(1) if zero is None else zero.astype(np.float64)
-    if offset.size > 1:
-        offset = offset.reshape(shape)
-    numbers = np.rint(value.astype(np.float64) / scale.astype(np.float64).reshape(shape)) + offset
-    limits = np.iinfo(dtype)
-    return np.clip(numbers, limits.min, limits.max).astype(dtype)
+def _scaled(node: Node, source: _Map, factors: npt.NDArray[np.float64]) -> _Map:
+    """A map of sums multiplied by a number a channel."""
+    draft = source.draft
+    assert draft is not None
+    if not np.all(np.isfinite(factors)):
+        raise CompileError(f"{node}: multiplies by {factors}; it must be finite")
+    if draft.pool is not None and np.any(factors < 0):
+        raise CompileError(
+            f"{node}: multiplies what is pooled by negative numbers; pool afterwards"
+        )
+    signs = np.sign(factors).astype(np.int64)
+    # A scale must be positive: signs, and zeros, go into the weights.
+    weights = draft.weights * signs.reshape(-1, *(1,) * (draft.weights.ndim - 1))
+    if weights.max(initial=0) > 127:
+        raise CompileError(f"{node}: negates weights of -128; quantise them to -127..127")
+    scale = draft.weight_scale.astype(np.float64) * np.where(signs == 0, 1.0, np.abs(factors))
+    bias = [
+        Fraction(factor) * number
+        for factor, number in zip(factors.tolist(), draft.bias, strict=True)
+    ]
+    draft = replace(draft, weights=weights.astype(np.int8), weight_scale=scale, bias=tuple(bias))
+    return replace(source, draft=draft)
+
+
+def _shifted(source: _Map, numbers: Sequence[Fraction]) -> _Map:
+    """A map of sums with a number a channel added."""
+    draft = source.draft
+    assert draft is not None
+    bias = tuple(a + b for a, b in zip(draft.bias, numbers, strict=True))
+    return replace(source, draft=replace(draft, bias=bias))
+
+
+def _checked_output(declared: TensorInfo, result: _Map) -> TensorInfo:
+    """The output as it is, which must not contradict what the model declares."""
+    shape = (declared.shape[0] if declared.shape else None, *result.shape)
+    if len(shape) != len(declared.shape) or any(
+        said not in (None, is_) for said, is_ in zip(declared.shape[1:], shape[1:], strict=False)
+    ):
+        raise CompileError(
+            f"output {declared.name!r} is declared with shape {list(declared.shape)}, but has "
+            f"{['N', *shape[1:]]}; export the model again"
+        )
+    dtype = declared.dtype
+    if result.integer and result.quantisation is not None:
+        dtype = "int8" if result.quantisation.signed else "uint8"
+    if dtype != declared.dtype or dtype not in REAL + BYTES or (dtype in REAL) == result.integer:
+        raise CompileError(
+            f"output {declared.name!r} is declared {declared.dtype}, which it is not; export the "
+            "model again"
+        )
+    return TensorInfo(declared.name, shape, dtype)
+
+
+def _check_operators(graph: Graph) -> None:
+    """Whether there are only operators that a layer can do; names all others."""
+    computed = {info.name for info in graph.inputs}
+    unknown: dict[str, list[str]] = {}
+    for node in graph.nodes:
+        data = [name for name in node.inputs if name in computed]
+        if node.op_type == "Shape":
+            continue
+        if data:
+            computed.update(node.outputs)
+        if (
+            node.op_type not in _HANDLERS
+            or (node.op_type in FOLDED and data)
+            or (node.op_type in ARITHMETIC and len(data) > 1)
+        ):
+            unknown.setdefault(node.op_type, []).append(repr(node.name))
+    if not unknown:
+        return
+    names = "; ".join(f"{op_type} {', '.join(nodes)}" for op_type, nodes in unknown.items())
+    remedy = "remove them, or apply them on the host"
+    if any(op_type.split(".")[-1].startswith(("QLinear", "QGemm")) for op_type in unknown):
+        remedy = "quantise with QuantFormat.QDQ"
+    raise CompileError(
+        f"unsupported operators: {names}; the overlay runs {', '.join(SUPPORTED)} in a chain, and "
+        f"k-WTA by TopK: {remedy}"
+    )
 
 
 def _ungroup(kernels: npt.NDArray[np.int64], groups: int) -> npt.NDArray[np.int64]:
@@ -791,27 +1003,28 @@ def _ungroup(kernels: npt.NDArray[np.int64], groups: int) -> npt.NDArray[np.int6
 
 
 _HANDLERS: dict[str, Callable[[_Lowering, Node], _Value]] = {
-    "Cast": _Lowering.rename,
-    "Clip": _Lowering.apply_function,
+    "BatchNormalization": _Lowering.normalise,
+    "Cast": _Lowering.cast,
     "Conv": _Lowering.convolve,
     "DequantizeLinear": _Lowering.dequantise,
     "Dropout": _Lowering.rename,
     "Flatten": _Lowering.reshape,
     "Gemm": _Lowering.multiply_matrix,
+    "GlobalMaxPool": _Lowering.max_pool,
     "Identity": _Lowering.rename,
     K_WINNERS: _Lowering.select_winners,
-    "LeakyRelu": _Lowering.apply_function,
     "MatMul": _Lowering.multiply_matrix,
     "MaxPool": _Lowering.max_pool,
+    QUANT: _Lowering.quant,
     "QuantizeLinear": _Lowering.quantise,
-    "Relu": _Lowering.apply_function,
     "Reshape": _Lowering.reshape,
-    "Sigmoid": _Lowering.apply_function,
     "Squeeze": _Lowering.reshape,
-    "Tanh": _Lowering.apply_function,
     "Transpose": _Lowering.transpose,
     "Unsqueeze": _Lowering.reshape,
+    **dict.fromkeys(ARITHMETIC, _Lowering.arithmetic),
+    **dict.fromkeys(FOLDED, _Lowering.fold),
+    **dict.fromkeys(FUNCTIONS, _Lowering.apply_function),
 }
 
-SUPPORTED = tuple(sorted(name for name in _HANDLERS if name != K_WINNERS))
+SUPPORTED = tuple(sorted(_HANDLERS.keys() - {K_WINNERS, *FOLDED}))
 """Operators of ONNX that the compiler takes."""

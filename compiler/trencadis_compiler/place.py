@@ -123,6 +123,12 @@ def place(
     CompileError
         If the network does not fit.
     """
+    room = sum(engine.layers for engine in core.engines)
+    if len(network.layers) > room:
+        raise CompileError(
+            f"the network has {len(network.layers)} layers, more than the {room} of the overlay's "
+            "programs; merge layers or choose a larger configuration"
+        )
     best: tuple[float, list[tuple[int, LayerPlan]]] | None = None
     problem: CompileError | None = None
     feeds = _feeds(network, density or {})
@@ -144,7 +150,8 @@ def place(
     if best is None:
         raise problem or CompileError(
             f"a network of {len(network.layers)} layers does not fit a chain of "
-            f"{len(core.engines)} engines, of which each needs a layer; choose another configuration"
+            f"{len(core.engines)} engines, of which each needs a layer; choose another "
+            "configuration"
         )
     return Placement(network, core, tuple(_allocate(best[1], core)))
 
@@ -279,8 +286,8 @@ def _check_output(plan: LayerPlan, *, last: bool) -> None:
     if rows > config.reorder_rows:
         raise CompileError(
             f"layer {layer.name!r} has {layer.weights.shape[0]} channels, more than the "
-            f"{config.reorder_rows * config.requantisers} that can be put in order; choose a larger "
-            "configuration"
+            f"{config.reorder_rows * config.requantisers} that can be put in order; choose a "
+            "larger configuration"
         )
     if layer.winners and layer.winners.selection is not abi.Selection.ALL:
         if rows > max(config.select_rows, config.whole_rows):

@@ -283,8 +283,8 @@ def plans_for(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]
     if not plans:
         raise CompileError(
             f"layer {layer.name!r} has {feed.channels} input channels on "
-            f"{layer.weights.shape[2]}x{layer.weights.shape[3]} windows; no way of sharing them among "
-            f"{config.lanes} lanes fits {config.weight_rows} weight rows and lists of "
+            f"{layer.weights.shape[2]}x{layer.weights.shape[3]} windows; no way of sharing them "
+            f"among {config.lanes} lanes fits {config.weight_rows} weight rows and lists of "
             f"{1 << abi.INDEX_BITS} channels; choose a larger configuration or a narrower layer"
         )
     return sorted(plans, key=lambda plan: (plan.cycles, plan.weight_rows, plan.slots))

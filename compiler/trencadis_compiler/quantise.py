@@ -45,14 +45,14 @@ def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
     info = graph.inputs[0]
     fixed_batch = info.shape[0] or 1
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
+    class Reader(CalibrationDataReader):
         def __init__(self) -> None:
             self._batches = iter(
                 inputs[i : i + fixed_batch]
                 for i in range(0, len(inputs) - fixed_batch + 1, fixed_batch)
             )
 
-        def get_next(self) -> dict[str, Array] | None:
+        def get_next(self) -> Any:
             batch = next(self._batches, None)
             return None if batch is None else {info.name: np.ascontiguousarray(batch)}
 

@@ -98,7 +98,8 @@ def _layer(placed: PlacedLayer) -> dict[str, Any]:
 
 def render_report(report: Mapping[str, Any], path: str, output: str) -> RenderableType:
     """The report as a table with a summary."""
-    table = Table(title=f"{path} on {report['board']}", title_justify="left")
+    # Names come from the model: Text, so that none of it is taken for markup.
+    table = Table(title=Text(f"{path} on {report['board']}"), title_justify="left")
     for heading, justify in (
         ("layer", "left"),
         ("input", "right"),
@@ -117,7 +118,7 @@ def render_report(report: Mapping[str, Any], path: str, output: str) -> Renderab
         if layer["rows_per_input"] > 1:
             tiles += f" x{layer['rows_per_input']}"
         table.add_row(
-            layer["name"],
+            Text(_printable(layer["name"])),
             "x".join(map(str, layer["input_shape"])),
             "x".join(map(str, layer["output_shape"])),
             f"{layer['nonzeros']:,} of {layer['weights']:,}",
@@ -132,10 +133,16 @@ def render_report(report: Mapping[str, Any], path: str, output: str) -> Renderab
     words = report["clock_mhz"] * 1e6 / report["cycles_per_word"]
     summary = Text(
         f"{report['nonzero_weights']:,} of {report['weights']:,} weights are not zero; "
-        f"{useful:,.0f} of {dense:,} multiplications are useful ({dense / useful:.1f} times fewer).\n"
+        f"{useful:,.0f} of {dense:,} multiplications are useful "
+        f"({dense / useful:.1f} times fewer).\n"
         f"{report['cycles_per_word']:,.0f} cycles a word ({report['cycles_are']}), "
         f"{report['multiplier_use']:.0%} of {report['multipliers_per_core']} multipliers in use: "
         f"{words:,.0f} words/s a core at {report['clock_mhz']:g} MHz (modelled).\n"
         f"{output}: {report['image_bytes']:,} bytes of image."
     )
     return Group(table, summary)
+
+
+def _printable(name: str) -> str:
+    """A name without what a terminal would obey."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in name)

@@ -3,8 +3,8 @@
 A layer can only start when its input map is complete, and a map is complete some time after its
 producer has issued its last work: it still passes through the array, the requantisers and k-WTA. If
 an engine ran the layers of one word after the other it would wait at every one of them. So it works
-on several words at the same time: layers may lag behind the newest word, and are run in the order in
-which they wait least. Programs are played word by word to find that order.
+on several words at the same time: layers may lag behind the newest word, and are run in the order
+in which they wait least. Programs are played word by word to find that order.
 """
 
 import itertools

@@ -7,20 +7,20 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import click
 import numpy as np
-import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from trencadis_host.benchmark import measure
 from trencadis_host.device import DeviceError, UnknownDeviceError, device_names
 from trencadis_host.session import Session
+from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError, write_atomically
 
-__all__ = ["bench", "load_array", "run"]
+__all__ = ["bench", "run"]
 
 BAD_INPUT = 2
 DEVICE_FAILED = 1
@@ -115,35 +115,20 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure a compiled MODEL (.tcd): cycles against the prediction, and words a second."""
-    with _errors("sparse-bench"), _session(model, device, build_dir, timeout_s) as session:
+    with _errors("sparse-bench"):
         array = None if input_path is None else load_array(input_path)
-        figures = measure(session, array, words=words, runs=runs)
+        with _session(model, device, build_dir, timeout_s) as session:
+            figures = measure(session, array, words=words, runs=runs)
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    table = Table(title=f"{model} on {device}", title_justify="left", show_header=False)
-    table.add_column(), table.add_column(justify="right")
+    table = Table(title=Text(f"{model} on {device}"), title_justify="left", show_header=False)
+    table.add_column()
+    table.add_column(justify="right")
     for name, value in figures.items():
         text = f"{value:,.4g}" if isinstance(value, float) else str(value)
         table.add_row(name.replace("_", " "), text)
     Console().print(table)
-
-
-def load_array(path: Path) -> npt.NDArray[Any]:
-    """An array from a file.
-
-    Raises
-    ------
-    InputError
-        If the file does not hold one array of numbers.
-    """
-    try:
-        loaded = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path}: not an array of numbers (.npy): {error}") from error
-    if not isinstance(loaded, np.ndarray):
-        raise InputError(f"{path}: holds several arrays; give an .npy file with one")
-    return loaded
 
 
 @contextmanager

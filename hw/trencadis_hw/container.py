@@ -9,6 +9,7 @@ import hashlib
 import json
 import math
 import os
+import stat
 import struct
 import tempfile
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ import safetensors.numpy
 
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
+from trencadis_hw.image_check import check_blocks
 
 __all__ = [
     "ContainerError",
@@ -29,6 +31,7 @@ __all__ = [
     "InputFormat",
     "OutputFormat",
     "Overlay",
+    "check_file",
     "write_atomically",
 ]
 
@@ -243,13 +246,8 @@ class Overlay:
         ContainerError
             If the file is missing, damaged, or made by another version.
         """
+        check_file(path, LARGEST_FILE)
         try:
-            size = path.stat().st_size
-            if size > LARGEST_FILE:
-                raise ContainerError(
-                    f"{path}: {size} bytes, more than the {LARGEST_FILE} of the largest image; "
-                    "is it an overlay image?"
-                )
             data = path.read_bytes()
         except OSError as error:
             raise ContainerError(f"{path}: cannot be read: {error.strerror}") from error
@@ -272,14 +270,15 @@ class Overlay:
         if list(tensors) != ["image"] or tensors["image"].dtype != np.uint8:
             raise ValueError("it does not hold one tensor 'image' of bytes")
         image = tensors["image"].tobytes()
-        manifest = _object(json.loads(metadata.get("manifest", "")), "manifest")
+        manifest = _object(json.loads(str(metadata.get("manifest"))), "manifest")
         if manifest.get("abi") != abi.ABI_VERSION:
             raise ValueError(
-                f"it was made for version {manifest.get('abi')} of the formats, this is {abi.ABI_VERSION}"
+                f"it was made for version {manifest.get('abi')} of the formats, this is "
+                f"{abi.ABI_VERSION}"
             )
         if manifest.get("sha256") != hashlib.sha256(image).hexdigest():
             raise ValueError("the image does not match its digest")
-        kernel = KernelConfig.from_dict(_object(manifest.get("kernel"), "kernel"))
+        kernel = _kernel(manifest.get("kernel"))
         if manifest.get("configuration") != f"{kernel.digest:016x}":
             raise ValueError("its kernel configuration does not match its digest")
         name = manifest.get("name")
@@ -291,7 +290,7 @@ class Overlay:
             image=image,
             input=_record(InputFormat, manifest.get("input"), "input"),
             output=_record(OutputFormat, manifest.get("output"), "output"),
-            report=_object(manifest.get("report"), "report"),
+            report=_report(manifest.get("report")),
         )
         overlay._check()
         return overlay
@@ -299,15 +298,13 @@ class Overlay:
     def _check(self) -> None:
         """Whether the parts fit each other."""
         blocks = list(abi.unpack_blocks(self.image))
-        header = abi.HEADER.pack(version=abi.ABI_VERSION, configuration=self.kernel.digest)
-        if blocks[0].target != abi.Target.HEADER or list(blocks[0].rows) != [header]:
-            raise ValueError("the image was built for another configuration")
-        feeds = [
-            block.rows[0] for block in blocks if block.target == abi.Target.FEED and block.rows
-        ]
-        if len(feeds) != 1:
-            raise ValueError("the image does not describe its input")
-        feed = abi.FEED.unpack(feeds[0] & ((1 << abi.FEED.bits) - 1))
+        check_blocks(blocks, self.kernel)
+        feed = next(
+            abi.FEED.unpack(row)
+            for block in blocks
+            if block.target == abi.Target.FEED
+            for row in block.rows
+        )
         beats = (
             self.input_bytes // self.kernel.bus_bytes,
             self.output_bytes // self.kernel.bus_bytes,
@@ -323,13 +320,20 @@ class Overlay:
             if any(size > 1 for axis, size in sizes.items() if axis not in form.axes):
                 raise ValueError(f"the axes of its {what} leave out some that are not 1")
             known = [size for size in form.shape[1:] if size is not None]
-            if len(known) != len(form.shape) - 1 or math.prod(known) != math.prod(sizes.values()):
+            if (
+                not form.shape
+                or len(known) != len(form.shape) - 1
+                or min(known, default=1) < 1
+                or math.prod(known) != math.prod(sizes.values())
+            ):
                 raise ValueError(f"the shape of its {what} is {list(form.shape)}")
             if form.dtype not in ("float32", "float16", "float64", "int8", "uint8"):
                 raise ValueError(f"the type of its {what} is {form.dtype!r}")
             if form.key_offset not in (0, 128) or not 0 <= form.zero_key <= 255:
                 raise ValueError(f"the quantisation of its {what} is not that of bytes")
         output = self.output
+        if (output.raw and output.integer) or output.integer != (output.dtype in ("int8", "uint8")):
+            raise ValueError(f"its output is not {output.dtype}")
         per_position = output.places * (4 if output.raw else 1)
         if output.rows * output.columns * per_position != output.pieces * output.piece_bytes:
             raise ValueError("the sizes of its output do not fit each other")
@@ -341,10 +345,32 @@ class Overlay:
         if len(output.scales) != scales or len(output.offsets) != (scales if output.raw else 0):
             raise ValueError("its output has the wrong number of scales")
         numbers = (self.input.scale, *output.scales)
-        if not all(np.isfinite(number) and number > 0 for number in numbers):
+        if not all(math.isfinite(number) and number > 0 for number in numbers):
             raise ValueError("a scale is not positive")
-        if not all(np.isfinite(number) for number in output.offsets):
+        if not all(math.isfinite(number) for number in output.offsets):
             raise ValueError("an offset is not finite")
+
+
+def check_file(path: Path, largest: int) -> None:
+    """Whether a file is worth reading at all.
+
+    Raises
+    ------
+    ContainerError
+        If it is missing, not a regular file, or larger than `largest` bytes.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ContainerError(f"{path}: cannot be read: {reason}") from error
+    if not stat.S_ISREG(status.st_mode):
+        raise ContainerError(f"{path}: cannot be read: not a regular file")
+    if status.st_size > largest:
+        raise ContainerError(
+            f"{path}: {status.st_size} bytes, more than the {largest} that are read; "
+            "is it the right file?"
+        )
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -370,6 +396,29 @@ def write_atomically(path: Path, data: bytes) -> None:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise ContainerError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _kernel(value: object) -> KernelConfig:
+    """A kernel configuration in which whole numbers are whole numbers."""
+    kernel = _object(value, "kernel")
+    core = _object(kernel.get("core"), "kernel.core")
+    engines = core.get("engines")
+    if not isinstance(engines, list):
+        raise ValueError("its kernel.core.engines is missing or not a list")
+    parts = [kernel, core, *(_object(engine, "engine") for engine in engines)]
+    for name, entry in ((name, entry) for part in parts for name, entry in part.items()):
+        if not _is(entry, "int") and not isinstance(entry, (str, dict, list)):
+            raise ValueError(f"its kernel has {name} {entry!r}")
+    return KernelConfig.from_dict(kernel)
+
+
+def _report(value: object) -> dict[str, Any]:
+    """A report, in which there is what benchmarks compare with."""
+    report = _object(value, "report")
+    cycles = report.get("cycles_per_word")
+    if not _is(cycles, "float") or not _is(report.get("cycles_are"), "str"):
+        raise ValueError("its report does not tell the cycles of a word")
+    return report
 
 
 def _padded(size: int, beat: int) -> int:
@@ -408,20 +457,29 @@ def _record(cls: type[_Record], value: object, what: str) -> _Record:
     if data.keys() != names.keys():
         raise ValueError(f"its {what} has the wrong fields")
     arguments: dict[str, Any] = {}
+    real = ("scale", "scales", "offsets")
     for name, annotation in names.items():
         entry = data[name]
         if annotation.startswith("tuple"):
-            element = "float" if name in ("scales", "offsets") else "int"
+            element = "float" if name in real else "int"
             if not isinstance(entry, list):
                 raise ValueError(f"{what}.{name} is not a list")
             if not all(_is(item, element) or (item is None and name == "shape") for item in entry):
                 raise ValueError(f"{what}.{name} is not a list of {element}")
-            arguments[name] = tuple(entry)
+            arguments[name] = tuple(_float(item) if name in real else item for item in entry)
         else:
             if not _is(entry, annotation):
                 raise ValueError(f"{what}.{name} is not a {annotation}")
-            arguments[name] = entry
+            arguments[name] = _float(entry) if name in real else entry
     return cls(**arguments)
+
+
+def _float(value: float) -> float:
+    """A float; a whole number that is too large for one becomes infinite, as it would in JSON."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def _is(value: object, kind: str) -> bool:

@@ -14,7 +14,7 @@ the smallest instead of the largest, more than one axis.
 
 import numpy as np
 
-from trencadis_compiler.graph import K_WINNERS, Graph, Node
+from trencadis_compiler.graph import K_WINNERS, QUANT, Graph, Node
 
 __all__ = ["find_k_winners"]
 
@@ -35,11 +35,16 @@ def find_k_winners(graph: Graph) -> Graph:
 
 
 class _Pattern:
-    """One attempt to match; remembers the quantisations on the way, which must all be equal."""
+    """One attempt to match.
+
+    It remembers the quantisations on the way, which must all be equal, and the axes, which are
+    compared when the number of axes is known.
+    """
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._crossed: set[tuple[bytes, bytes]] = set()
+        self._crossed: set[tuple[bytes, ...]] = set()
+        self._axes: set[int] = set()
 
     def where(self, node: Node) -> Node | None:
         """`Where(mask, data, 0)`."""
@@ -61,17 +66,19 @@ class _Pattern:
         if node.op_type != "ScatterElements" or not self._filled(node.inputs[0], 0):
             return None
         top_k = self._output_of_top_k(node.inputs[1], 1)
-        if top_k is None or _axis(node, 0) != _axis(top_k, -1):
+        if top_k is None:
             return None
+        self._axes.add(_axis(node, 0))
         data, updates = top_k.inputs[0], node.inputs[2]
         gather = self._producer(updates)
         gathered = (
             gather is not None
             and gather.op_type == "GatherElements"
-            and _axis(gather, 0) == _axis(top_k, -1)
             and self._source(gather.inputs[0]) == self._source(data)
             and self._output_of_top_k(gather.inputs[1], 1) is top_k
         )
+        if gathered and gather is not None:
+            self._axes.add(_axis(gather, 0))
         if gathered or self._output_of_top_k(updates, 0) is top_k:
             return self._found(node, top_k, data, exact=True)
         return None
@@ -87,12 +94,8 @@ class _Pattern:
                 return self._found(node, top_k, data, exact=False)
         if maker.op_type == "ScatterElements" and self._filled(maker.inputs[0], 0):
             top_k = self._output_of_top_k(maker.inputs[1], 1)
-            if (
-                top_k
-                and self._filled(maker.inputs[2], 1)
-                and self._same(data, top_k.inputs[0])
-                and _axis(maker, 0) == _axis(top_k, -1)
-            ):
+            if top_k and self._filled(maker.inputs[2], 1) and self._same(data, top_k.inputs[0]):
+                self._axes.add(_axis(maker, 0))
                 return self._found(node, top_k, data, exact=True)
         return None
 
@@ -105,7 +108,11 @@ class _Pattern:
             name=node.name,
             inputs=(data,),
             outputs=node.outputs[:1],
-            attributes={"axis": _axis(top_k, -1), "k": int(k.item()), "exact": int(exact)},
+            attributes={
+                "axes": sorted({_axis(top_k, -1), *self._axes}),
+                "k": int(k.item()),
+                "exact": int(exact),
+            },
         )
 
     def _source(self, value: str) -> str:
@@ -115,6 +122,14 @@ class _Pattern:
             if node is None:
                 return value
             if node.op_type in ("Identity", "Cast"):
+                value = node.inputs[0]
+                continue
+            if node.op_type == QUANT:
+                numbers = [self._graph.constant(name) for name in node.inputs[1:]]
+                if any(number is None for number in numbers):
+                    return value
+                settings = repr(sorted(node.attributes.items())).encode()
+                self._crossed.add((settings, *(np.asarray(n).tobytes() for n in numbers)))
                 value = node.inputs[0]
                 continue
             quantise = self._graph.producer(node.inputs[0]) if node.inputs else None
@@ -155,17 +170,20 @@ class _Pattern:
         k = self._graph.constant(top_k.inputs[1]) if top_k else None
         if node is None or top_k is None or k is None or not top_k.attributes.get("sorted", 1):
             return None
-        axis, last = _axis(top_k, -1), (-1, int(k.item()) - 1)
+        last = (-1, int(k.item()) - 1)
         if node.op_type == "Gather":
             index = self._graph.constant(node.inputs[1])
             if index is not None and index.size == 1 and int(index.item()) in last:
-                return top_k if _axis(node, 0) == axis else None
+                self._axes.add(_axis(node, 0))
+                return top_k
         if node.op_type == "Slice":
             parts = [self._graph.constant(name) for name in node.inputs[1:] if name]
-            if len(parts) < 3 or any(part is None or part.size != 1 for part in parts):
+            numbers = [int(part.item()) for part in parts if part is not None and part.size == 1]
+            if not 3 <= len(numbers) == len(parts):
                 return None
-            start, end, on, *step = (int(part.item()) for part in parts if part is not None)
-            if start in last and end >= int(k.item()) and on == axis and step in ([], [1]):
+            start, end, on = numbers[:3]
+            if start in last and end >= int(k.item()) and numbers[3:] in ([], [1]):
+                self._axes.add(on)
                 return top_k
         return None
 
@@ -183,11 +201,12 @@ class _Pattern:
         if node.op_type in ("Expand", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Cast"):
             return self._filled(node.inputs[0], number)
         if node.op_type in ("QuantizeLinear", "DequantizeLinear") and number == 0:
-            below = self._graph.constant(node.inputs[0])
-            zero = self._graph.constant(node.inputs[2]) if len(node.inputs) > 2 else None
+            first, *others = node.inputs
+            below = self._graph.constant(first)
+            zero = self._graph.constant(others[1]) if len(others) > 1 else None
             if node.op_type == "DequantizeLinear" and below is not None:
                 return bool(np.all(below == (0 if zero is None else zero)))
-            return self._filled(node.inputs[0], number)
+            return self._filled(first, number)
         return False
 
 
