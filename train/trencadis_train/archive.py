@@ -108,9 +108,9 @@ def _noise(
 def _per_example(arrays: Arrays, name: str, kinds: str, examples: int) -> npt.NDArray[Any]:
     array = arrays.get(name)
     if array is None or array.dtype.kind not in kinds or array.shape != (examples,):
-        what = "boolean" if kinds == "b" else "integer"
+        what = "a boolean" if kinds == "b" else "an integer"
         found = "no such array"
         if array is not None:
             found = f"{array.dtype} of shape {list(array.shape)}"
-        raise TrainingError(f"{name!r} must be a {what} array, one an example; it has {found}")
+        raise TrainingError(f"{name!r} must be {what} array, one an example; it has {found}")
     return array

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from trencadis_train.errors import TrainingError
 from trencadis_train.masks import Mask, consecutive_sets, largest_mask
 
-__all__ = ["Assignment", "assign_kernels", "assign_rows", "group_kernels", "set_mask"]
+__all__ = ["Assignment", "assign_kernels", "assign_rows", "group_kernels"]
 
 STEPS = 1 << 40
 """Scores are rounded to this part of the largest, so that sums and comparisons are exact."""
@@ -83,23 +83,13 @@ def assign_kernels(
     consecutive = consecutive_sets(kernels, ways)
     quotas = _quotas(rows, ways, nonzeros)
     sets = group_kernels(magnitudes, ways, int(quotas.max())) if group else consecutive
-    mask = set_mask(magnitudes, sets, quotas)
+    mask = _set_mask(magnitudes, sets, quotas)
     total = float(magnitudes.sum())
     return Assignment(mask, sets, float(magnitudes[mask].sum()) / total if total else 1.0)
 
 
-def set_mask(magnitudes: Floats, sets: npt.NDArray[np.integer], quotas: Ints) -> Mask:
-    """Masks that keep most magnitude, given the sets.
-
-    Parameters
-    ----------
-    magnitudes : float array, shape (kernels, rows)
-        What a weight is worth; at least 0.
-    sets : int array, shape (kernels,)
-        Set of every kernel.
-    quotas : int array, shape (ways,)
-        Rows of the kernels of a set, in their order.
-    """
+def _set_mask(magnitudes: Floats, sets: npt.NDArray[np.integer], quotas: Ints) -> Mask:
+    """Masks that keep most magnitude, given sets whose kernels have these quotas in their order."""
     mask = np.zeros(magnitudes.shape, bool)
     for number in np.unique(sets):
         members = np.flatnonzero(sets == number)

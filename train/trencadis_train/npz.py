@@ -76,7 +76,7 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w") as file:
-                npy.write_array(file, np.ascontiguousarray(array), allow_pickle=False)
+                npy.write_array(file, np.asarray(array), allow_pickle=False)
     write_atomically(path, buffer.getvalue())
 
 

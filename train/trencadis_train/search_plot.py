@@ -34,7 +34,7 @@ def draw_found(path: Path, found: Sequence[Found], plan: SearchPlan) -> None:
             axes.scatter(*zip(*places, strict=True), s=18, alpha=0.7, label=f"{epochs} epochs")
     front = sorted(_place(trial) for trial in trained if trial.front)
     if front:
-        axes.plot(*zip(*front, strict=True), color="black", linewidth=1, label="front")
+        axes.plot(*zip(*front, strict=True), "o-", mfc="none", color="black", label="front")
     axes.axhline(100 * plan.least_accuracy, color="grey", linestyle=":", label="thresholds")
     axes.axvline(100 * plan.most_density, color="grey", linestyle=":")
     axes.set_xlabel("weights that may be other than zero, %")
