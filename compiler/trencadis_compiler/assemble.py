@@ -437,14 +437,14 @@ def _channel_parameters(plan: LayerPlan, channel: int) -> int:
             f"more than the {plan.config.sum_bits} bits of the accumulators; choose a "
             "configuration with wider sums"
         )
+    assert layer.requantised is not None
     slope, intercept = real_key(layer, channel)
     try:
-        found = requantise_parameters(slope, intercept, layer.low, layer.high, reach)
+        found = requantise_parameters(
+            slope, intercept, layer.low, layer.high, layer.requantised.zero_key, reach
+        )
     except InexactError as error:
-        raise CompileError(
-            f"layer {layer.name!r}, channel {channel}: {error}; change the scale of the output a "
-            "little"
-        ) from error
+        raise CompileError(f"layer {layer.name!r}, channel {channel}: {error}") from error
     return abi.REQUANTISE.pack(
         multiplier=found.multiplier, offset=found.offset, shift=found.shift, even=found.even
     )

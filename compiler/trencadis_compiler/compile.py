@@ -15,7 +15,7 @@ from trencadis_compiler.errors import CompileError
 from trencadis_compiler.frontend import load_graph
 from trencadis_compiler.graph import Graph
 from trencadis_compiler.ir import Layer, Network
-from trencadis_compiler.lower import lower
+from trencadis_compiler.lower import check_operators, lower
 from trencadis_compiler.passes.k_winners import find_k_winners
 from trencadis_compiler.place import Placement, place
 from trencadis_compiler.quantise import is_quantised, quantised_copy
@@ -62,6 +62,7 @@ def import_model(path: Path, calibration: Array | None = None) -> Network:
     if calibration is None or is_quantised(graph):
         return _lowered(path, graph)
     with _named(path):
+        check_operators(find_k_winners(graph))
         _check_calibration(graph, calibration)
     with quantised_copy(path, graph, calibration) as copy:
         return _lowered(path, load_graph(copy))

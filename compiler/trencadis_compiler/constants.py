@@ -34,7 +34,7 @@ def fold(node: Node, inputs: Sequence[Array]) -> Array:
         if node.op_type == "Concat":
             return np.concatenate(inputs, axis)
         if node.op_type == "Gather":
-            return np.take(inputs[0], inputs[1].astype(np.int64), axis)
+            return np.asarray(np.take(inputs[0], inputs[1].astype(np.int64), axis))
         return _slice(inputs)
     except (IndexError, ValueError, TypeError) as error:
         raise CompileError(f"{node}: its inputs do not fit it ({error})") from error

@@ -1,8 +1,8 @@
 """Requantisation without rounding errors.
 
-The reference is the real number `(s_x*s_w*sum + s_b*bias) / s_y + z_y`, rounded half to even and
-clipped, where scales are exact rationals (every float32 is one). As a function of the integer sum
-it has at most 256 steps. `thresholds` finds where they are, with exact arithmetic;
+The reference is the real number `(s_x*s_w*sum + s_b*bias) / s_y`, rounded half to even, plus the
+zero point, and clipped, where scales are exact rationals (every float32 is one). As a function of
+the integer sum it has at most 256 steps. `thresholds` finds where they are, with exact arithmetic;
 `requantise_parameters` finds a multiplier, an offset and a shift with which the hardware's
 `floor((m*sum + c) / 2**s)` has every one of these steps at exactly the same sum, and proves it.
 
@@ -38,7 +38,7 @@ class RequantiseParameters:
     even: bool
 
 
-def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int) -> list[int]:
+def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int, zero: int) -> list[int]:
     """Smallest sums that reach each key above `low`.
 
     Parameters
@@ -47,11 +47,14 @@ def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int) -> lis
         The real key of a sum is `slope * sum + intercept`; `slope` is positive.
     low, high : int
         Smallest and largest key.
+    zero : int
+        Key of zero. Rounding comes before the zero point: a tie goes to the key that is an even
+        number of steps from `zero`.
 
     Returns
     -------
     list of int, length high - low
-        The i-th is the smallest sum whose key, rounded half to even, is at least low + 1 + i.
+        The i-th is the smallest sum whose rounded key is at least low + 1 + i.
     """
     # key is reached from key - 1/2 on; the tie itself goes to the even one of key - 1 and key.
     divisor = 2 * intercept.denominator * slope.numerator
@@ -60,7 +63,7 @@ def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int) -> lis
     result = []
     for key in range(low + 1, high + 1):
         smallest, over = divmod(exact, divisor)
-        result.append(smallest + (over != 0 or key % 2 == 1))
+        result.append(smallest + (over != 0 or (key - zero) % 2 == 1))
         exact += step
     return result
 
@@ -70,13 +73,14 @@ def requantise_parameters(
     intercept: Fraction,
     low: int,
     high: int,
+    zero: int,
     reach: tuple[int, int],
 ) -> RequantiseParameters:
     """Parameters whose steps are proved to be those of `thresholds`.
 
     Parameters
     ----------
-    slope, intercept, low, high
+    slope, intercept, low, high, zero
         As for `thresholds`.
     reach : (int, int)
         Smallest and largest sum that can occur; only these need to be right.
@@ -86,7 +90,7 @@ def requantise_parameters(
     InexactError
         If there are none.
     """
-    steps = _Steps(slope, intercept, low, high, reach)
+    steps = _Steps(thresholds(slope, intercept, low, high, zero), low, high, reach)
     for shift in reversed(range(1 << _bits("shift"))):
         scale = 1 << (abi.SHIFT_BASE + abi.SHIFT_STEP * shift)
         ideal = slope * scale
@@ -94,7 +98,7 @@ def requantise_parameters(
             continue
         # An exact slope shows the hardware exact ties, which it rounds itself.
         offset = (intercept + Fraction(1, 2)) * scale
-        if ideal.denominator == offset.denominator == 1:
+        if ideal.denominator == offset.denominator == 1 and zero % 2 == 0:
             parameters = _aligned(int(ideal), int(offset), int(offset), shift, even=True)
             if parameters and steps.prove(parameters):
                 return parameters
@@ -102,25 +106,26 @@ def requantise_parameters(
             parameters = _aligned(multiplier, *steps.offsets(multiplier, scale), shift, even=False)
             if parameters and steps.prove(parameters):
                 return parameters
+    if zero % 2 and slope.denominator & (slope.denominator - 1) == 0:
+        raise InexactError(
+            f"slope {float(slope):.9g} gives exact ties, which the hardware rounds to even keys, "
+            f"but key {zero} of zero is odd; use an even zero point"
+        )
     raise InexactError(
         f"no multiplier of {_bits('multiplier')} bits puts all steps of slope "
-        f"{float(slope):.9g} where exact arithmetic has them"
+        f"{float(slope):.9g} where exact arithmetic has them; change the scale of the output a "
+        "little"
     )
 
 
 class _Steps:
     """The steps of one channel, as bounds on what the hardware may do."""
 
-    def __init__(
-        self, slope: Fraction, intercept: Fraction, low: int, high: int, reach: tuple[int, int]
-    ) -> None:
+    def __init__(self, steps: list[int], low: int, high: int, reach: tuple[int, int]) -> None:
         self._low, self._high = low, high
         keys = np.arange(low + 1, high + 1, dtype=np.int64)
         least, most = reach
-        first = np.array(
-            [min(max(step, least), most + 1) for step in thresholds(slope, intercept, low, high)],
-            dtype=np.int64,
-        )
+        first = np.array([min(max(step, least), most + 1) for step in steps], dtype=np.int64)
         # A key must be reached at its step, if that can occur, and not a sum earlier.
         self._reached_at, self._reached = first[first <= most], keys[first <= most]
         self._missed_at, self._missed = first[first > least] - 1, keys[first > least]

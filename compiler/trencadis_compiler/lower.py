@@ -37,7 +37,7 @@ from trencadis_compiler.shapes import (
 )
 from trencadis_hw import abi
 
-__all__ = ["SUPPORTED", "lower"]
+__all__ = ["SUPPORTED", "check_operators", "lower"]
 
 Array = npt.NDArray[Any]
 
@@ -142,7 +142,7 @@ class _Lowering:
     def run(self) -> Network:
         """Walk the graph."""
         graph = self._graph
-        _check_operators(graph)
+        check_operators(graph)
         if len(graph.inputs) != 1 or len(graph.outputs) != 1:
             raise CompileError(
                 f"the model has {len(graph.inputs)} inputs and {len(graph.outputs)} outputs; the "
@@ -162,7 +162,7 @@ class _Lowering:
             )
         # Of a fixed batch there may be several words in every shape; the overlay takes any number.
         self._batch = info.shape[0] or 1
-        self._values[info.name] = _fresh_map(sizes)
+        self._values[info.name] = self._fresh_map(sizes)
         for node in graph.nodes:
             for name in node.outputs[1:]:
                 if name and graph.users(name):
@@ -310,7 +310,7 @@ class _Lowering:
 
     def convolve(self, node: Node) -> _Value:
         """Conv."""
-        source = self._layer_input(node)
+        source = self._channels_first(self._layer_input(node))
         if source.axes not in (("C", "W"), ("C", "H", "W")):
             raise CompileError(f"{node}: its input has axes {source.axes}; it needs channels first")
         weights = self._weights(node, 1)
@@ -553,7 +553,7 @@ class _Lowering:
         letters = "".join(source.axes)
         if source.draft is None and letters in AXES.values() and len(sizes) in AXES:
             # Nothing depends on the names of the input's axes yet.
-            named = _fresh_map(sizes)
+            named = self._fresh_map(sizes)
             return replace(source, axes=named.axes, sizes=named.sizes)
         if len(sizes) == 1:
             return replace(source, axes=(letters,))
@@ -646,11 +646,24 @@ class _Lowering:
                 f"{node}: its input is not quantised; quantise the model (QDQ), or give "
                 "--calibration data to have that done"
             )
-        if source.draft is None:
-            self._input_axes = "".join(source.axes)
-        else:
+        if source.draft is not None:
             self._close(source)
         return source
+
+    def _fresh_map(self, sizes: Sequence[int]) -> _Map:
+        """The model's input as a map whose axes have their usual names."""
+        self._input_axes = AXES[len(sizes)]
+        return _Map(tuple(self._input_axes), dict(zip(self._input_axes, sizes, strict=True)))
+
+    def _channels_first(self, source: _Map) -> _Map:
+        """The model's input, transposed perhaps, with its axes named by where they are now."""
+        usual = AXES[len(self._input_axes)]
+        if source.draft is not None or sorted(source.axes) != sorted(usual):
+            return source
+        names = dict(zip(source.axes, usual, strict=True))
+        self._input_axes = "".join(names[axis] for axis in self._input_axes)
+        sizes = {names[axis]: size for axis, size in source.sizes.items()}
+        return replace(source, axes=tuple(usual), sizes=sizes)
 
     def _resolve(self, source: _Map, user: str) -> _Map:
         """Put functions that were not followed by a quantisation into the keys as they are."""
@@ -710,7 +723,7 @@ class _Lowering:
             raise CompileError(f"{node}: on the model's input; apply it on the host")
         if source.quantisation is not None or source.functions:
             raise CompileError(
-                f"{node}: on activations that are quantised already, or behind {FUNCTIONS}; merge "
+                f"{node}: on activations that are quantised already, or behind a function; merge "
                 "it with the layer before, as onnxruntime's quant_pre_process does, and quantise "
                 "again"
             )
@@ -893,12 +906,6 @@ def _finished(draft: _Draft, pool: Pool, low: int, high: int) -> Layer:
     )
 
 
-def _fresh_map(sizes: Sequence[int]) -> _Map:
-    """A map whose axes have their usual names."""
-    letters = AXES[len(sizes)]
-    return _Map(axes=tuple(letters), sizes=dict(zip(letters, sizes, strict=True)))
-
-
 def _same(a: Quantisation, b: Quantisation) -> bool:
     return (a.scale, a.zero_point, a.signed) == (b.scale, b.zero_point, b.signed)
 
@@ -960,8 +967,14 @@ def _checked_output(declared: TensorInfo, result: _Map) -> TensorInfo:
     return TensorInfo(declared.name, shape, dtype)
 
 
-def _check_operators(graph: Graph) -> None:
-    """Whether there are only operators that a layer can do; names all others."""
+def check_operators(graph: Graph) -> None:
+    """Whether there are only operators that a layer can do.
+
+    Raises
+    ------
+    CompileError
+        Naming all others.
+    """
     computed = {info.name for info in graph.inputs}
     unknown: dict[str, list[str]] = {}
     for node in graph.nodes:

@@ -27,7 +27,8 @@ def is_quantised(graph: Graph) -> bool:
 def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
     """A quantised copy of a float model, calibrated on `inputs`; gone when the context ends.
 
-    Weights become int8 with a scale a kernel, activations int8 with a scale a tensor.
+    Weights become int8 with a scale a kernel, activations int8 with a scale a tensor. What can be
+    merged into a layer (BatchNormalization, Add behind MatMul) is merged first.
 
     Raises
     ------
@@ -35,10 +36,15 @@ def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
         If onnxruntime is missing or cannot quantise the model.
     """
     try:
-        from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+        from onnxruntime.quantization import (
+            CalibrationDataReader,
+            QuantFormat,
+            quant_pre_process,
+            quantize_static,
+        )
     except ImportError as error:
         raise CompileError(
-            f"{path}: quantising a float model needs onnxruntime; install it with: "
+            f"{path}: quantising a float model needs the package {error.name!r}; install it with: "
             "pip install 'trencadis[compiler]'"
         ) from error
 
@@ -57,12 +63,13 @@ def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
             return None if batch is None else {info.name: np.ascontiguousarray(batch)}
 
     with tempfile.TemporaryDirectory(prefix="trencadis-") as folder:
-        copy = Path(folder) / path.name
+        merged, copy = Path(folder) / "merged.onnx", Path(folder) / "quantised.onnx"
         # Its advice on pre-processing comes as warnings of the root logger.
         logging.disable(logging.WARNING)
         try:
+            quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)
             quantize_static(
-                str(path), str(copy), Reader(), quant_format=QuantFormat.QDQ, per_channel=True
+                str(merged), str(copy), Reader(), quant_format=QuantFormat.QDQ, per_channel=True
             )
         except Exception as error:
             reason = " ".join(str(error).split())[:160]

@@ -79,8 +79,9 @@ def layer_output(layer: Layer, keys: Array) -> Array:
     result = np.empty_like(pooled)
     for channel in range(pooled.shape[1]):
         slope, intercept = real_key(layer, channel)
-        steps = np.array(thresholds(slope, intercept, layer.low, layer.high), dtype=object)
-        steps = np.clip(steps, -(1 << 62), 1 << 62).astype(np.int64)
+        zero = layer.requantised.zero_key
+        exact = thresholds(slope, intercept, layer.low, layer.high, zero)
+        steps = np.array([min(max(step, -(1 << 62)), 1 << 62) for step in exact], np.int64)
         result[:, channel] = layer.low + np.searchsorted(steps, pooled[:, channel], side="right")
     if layer.table is not None:
         result = layer.table.astype(np.int64)[result]
