@@ -124,10 +124,16 @@ class Processor:
         Name of its IP block, without version.
     settings : mapping of str to str
         Its settings: what turns on the ports and clocks that the kernel uses.
+    board_part : str
+        Pattern of the board's own preset; used where it is installed.
     control_port, memory_port, interrupt_port, clock_pin, reset_pin : str
         Pins of the block that the kernel is connected to.
     memory_clock_pin, control_clock_pin : str
         Clock pins of these ports.
+    memory_segment : str
+        Address segment behind the memory port.
+    afi_registers : tuple of int
+        Registers with the memory port's width: for reading, for writing.
     control_address : int
         Where the kernel's registers are.
     interrupt : int
@@ -140,11 +146,14 @@ class Processor:
     control_clock_pin: str
     memory_port: str
     memory_clock_pin: str
+    memory_segment: str
+    afi_registers: tuple[int, ...]
     interrupt_port: str
     clock_pin: str
     reset_pin: str
     control_address: int
     interrupt: int
+    board_part: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -25,7 +25,7 @@ NEEDS = {
 """Fields without which a family's flow cannot build."""
 
 
-class UnknownBoardError(ValueError):
+class UnknownBoardError(BoardError):
     """There is no such board. One line, with the nearest names."""
 
 

@@ -25,7 +25,7 @@ from trencadis_hw.serial.memory import AxiMemory
 from trencadis_hw.serial.uart import FRAME_BITS, UartReceiver, UartTransmitter
 from trencadis_hw.streams import connect_streams
 
-__all__ = ["BOARD_NAME", "LEDS", "SerialBoard", "SerialBoardConfig", "board_verilog"]
+__all__ = ["BOARD_NAME", "LEDS", "SerialBoard", "SerialBoardConfig", "board_ports", "board_verilog"]
 
 BOARD_NAME = "trencadis_board"
 
@@ -200,3 +200,8 @@ def board_verilog(config: SerialBoardConfig, memory_file: str | None = None) -> 
     text, count = _FIRST_CONTENTS.subn(lambda match: read, text)
     assert count == 1, "the memory's first contents were not found"
     return text
+
+
+def board_ports() -> set[str]:
+    """Names of the top level's ports, bit by bit, as constraints name them."""
+    return {"clk", "rx", "tx"} | {f"leds[{i}]" for i in range(LEDS)}

@@ -1,0 +1,194 @@
+"""What a kernel takes of a part, before any tool has run.
+
+Memories and multipliers are counted. Other logic is a sum over what a kernel is made of, with
+weights fitted to kernels of several sizes that Yosys synthesised (docs/boards.md has them). It is
+good to some ten per cent: it says whether a kernel is far too large, and not whether it will meet
+its clock.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from trencadis_boards import Board
+from trencadis_hw import abi
+from trencadis_hw.config import KernelConfig
+from trencadis_hw.flows.inventory import Memory, block_rams, ultra_rams
+from trencadis_hw.flows.plan import PlanError
+from trencadis_hw.lists import ENTRY
+from trencadis_hw.reorder import row_layout
+
+__all__ = ["Weights", "check_fits", "core_memories", "estimate"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What parts of a kernel take of one resource.
+
+    Attributes
+    ----------
+    kernel, core : float
+        What there is once a kernel; once a core.
+    lane, multiplier, requantiser : float
+        For every word in lockstep: a lane, a multiplier, a requantiser.
+    """
+
+    kernel: float
+    core: float
+    lane: float
+    multiplier: float
+    requantiser: float
+
+    def total(self, kernel: KernelConfig) -> float:
+        """The resource, for a kernel."""
+        core = self.core
+        for engine in kernel.core.engines:
+            core += kernel.core.words * (
+                self.lane * engine.lanes
+                + self.multiplier * engine.multipliers
+                + self.requantiser * engine.requantisers
+            )
+        return self.kernel + kernel.cores * core
+
+
+ULTRASCALE = {
+    "lut": Weights(kernel=2600, core=2800, lane=130, multiplier=70, requantiser=350),
+    "ff": Weights(kernel=3200, core=4000, lane=150, multiplier=110, requantiser=700),
+    "dsp": Weights(kernel=4, core=0, lane=0, multiplier=0.5, requantiser=4),
+}
+ECP5 = {
+    "lut": Weights(kernel=4000, core=5000, lane=300, multiplier=350, requantiser=600),
+    "ff": Weights(kernel=2000, core=3000, lane=200, multiplier=170, requantiser=500),
+    "dsp": Weights(kernel=2, core=0, lane=0, multiplier=1, requantiser=4),
+}
+DISTRIBUTED_REORDER_ROWS = 64
+"""Up to this many rows the reorder memory is distributed."""
+
+SERIAL_BOARD = {"lut": 1800, "ff": 700}
+"""What an ECP5 board has around the kernel."""
+
+
+def estimate(kernel: KernelConfig, family: str) -> dict[str, float]:
+    """What a kernel takes, by resource.
+
+    Parameters
+    ----------
+    kernel : KernelConfig
+        The kernel.
+    family : str
+        Family of boards, other than `simulation`.
+    """
+    weights = ECP5 if family == "ecp5" else ULTRASCALE
+    taken = {name: weight.total(kernel) for name, weight in weights.items()}
+    blocks = 0.0
+    for memory, count in core_memories(kernel).items():
+        if memory.style == "block":
+            blocks += count * block_rams(memory, 18 if family == "ecp5" else 36)
+        elif memory.style == "ultra":
+            taken["uram"] = taken.get("uram", 0) + kernel.cores * count * ultra_rams(memory)
+    taken["bram18" if family == "ecp5" else "bram36"] = kernel.cores * blocks
+    return taken
+
+
+def core_memories(kernel: KernelConfig) -> Counter[Memory]:
+    """The memories of a core, other than distributed ones."""
+    words = kernel.core.words
+    found: Counter[Memory] = Counter()
+    for engine in kernel.core.engines:
+        width = engine.requantisers
+        rows = engine.requantise_rows
+        if engine.weight_memory != "distributed":
+            weights = Memory(engine.weight_memory, engine.weight_bits, engine.weight_rows)
+            found[weights] += engine.lanes
+        if engine.dense_values:
+            found[Memory("block", abi.VALUE_BITS, engine.dense_values)] += (
+                words * engine.group_lanes
+            )
+        if engine.list_entries:
+            found[Memory("block", ENTRY.size, engine.list_entries)] += words * engine.lanes
+        found[Memory("block", abi.REQUANTISE.bits, rows)] += width
+        found[Memory("block", abi.scatter_record(width).bits, rows)] += 1
+        found[Memory("block", abi.gather_record(width).bits, rows)] += 1
+        if engine.reorder_rows > DISTRIBUTED_REORDER_ROWS:
+            found[Memory("block", abi.KEY_BITS, engine.reorder_rows)] += words * width
+        if engine.whole_rows:
+            found[Memory("block", row_layout(engine).size, engine.whole_rows)] += words
+        if engine.tables:
+            found[Memory("block", abi.KEY_BITS, engine.tables << abi.KEY_BITS)] += words * width
+    return found
+
+
+def check_fits(board: Board, kernel: KernelConfig) -> None:
+    """Refuse a kernel that is too large for the board.
+
+    Raises
+    ------
+    PlanError
+        With the resource that lacks most, by how much, and the largest kernel that fits.
+    """
+    taken = _with_surroundings(board, estimate(kernel, board.family))
+    limits = _limits(board)
+    shares = {name: taken[name] / limits.get(name, 1e-9) for name in taken if taken[name]}
+    worst = max(shares, key=lambda name: shares[name])
+    if shares[worst] <= 1:
+        return
+    many = board.kernels
+    raise PlanError(
+        f"board {board.name}: {many} x {kernel.cores} cores need about "
+        f"{many * taken[worst]:,.0f} {worst}, {100 * (shares[worst] - 1):,.0f} % more than the "
+        f"{many * limits.get(worst, 0):,.0f} in the board's budget of {board.budget:.0%}; "
+        f"{_largest(board, kernel)}"
+    )
+
+
+def _limits(board: Board) -> Mapping[str, float]:
+    """What a kernel may take: its share of the budget."""
+    return {name: board.budget * amount / board.kernels for name, amount in board.resources.items()}
+
+
+def _with_surroundings(board: Board, taken: Mapping[str, float]) -> dict[str, float]:
+    """What the kernel takes, and what is around it on boards without a platform."""
+    total = dict(taken)
+    if board.link is not None:
+        for name, amount in SERIAL_BOARD.items():
+            total[name] += amount
+        total["bram18"] += math.ceil(board.link.memory_kib / 2) + 1
+    return total
+
+
+def _fits(board: Board, kernel: KernelConfig) -> bool:
+    taken = _with_surroundings(board, estimate(kernel, board.family))
+    limits = _limits(board)
+    return all(amount <= limits.get(name, 0) for name, amount in taken.items() if amount)
+
+
+def _largest(board: Board, kernel: KernelConfig) -> str:
+    """The largest kernel that fits, in words: with fewer cores, or else with fewer lanes."""
+    cores = _last(kernel.cores, lambda count: replace(kernel, cores=count), board)
+    if cores:
+        return f"{cores} cores a kernel fit"
+    first = kernel.core.engines[0]
+
+    def narrow(lanes: int) -> KernelConfig:
+        engine = replace(first, lanes=lanes, groups=1)
+        core = replace(kernel.core, engines=(engine, *kernel.core.engines[1:]))
+        return replace(kernel, cores=1, core=core)
+
+    if first.tiles % first.requantisers == 0:
+        lanes = _last(first.lanes, narrow, board)
+        if lanes:
+            return f"one core with {lanes} lanes and 1 group fits"
+    return "no kernel of this kind fits; choose fewer tiles or smaller memories"
+
+
+def _last(most: int, make: Callable[[int], KernelConfig], board: Board) -> int:
+    """The largest count below `most` of which the kernel fits; 0 if none does."""
+    low, high = 0, most
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _fits(board, make(middle)):
+            low = middle
+        else:
+            high = middle
+    return low

@@ -1,0 +1,264 @@
+"""Carrying out a build: files written, steps run that have not been, and never a half-made file.
+
+A step is finished when its *stamp* says so: a file, written last, that holds fingerprints of its
+inputs, its command and its tool, and of what it made. Whatever is missing, changed, or left behind
+by a step that was interrupted is made again.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from trencadis_hw.flows.plan import BuildPlan, Program, Step
+
+__all__ = ["BuildError", "MissingToolError", "find_program", "run_steps", "write_files"]
+
+STAMPS = ".steps"
+LOGS = "logs"
+VERSION_TIMEOUT_S = 120
+_VERSION = re.compile(r"(?<![\w.])v?(\d+\.\d+(?:\.\d+)*)")
+
+
+class BuildError(RuntimeError):
+    """A step failed. One line: step, what happened, where to look, what to do."""
+
+
+class MissingToolError(BuildError):
+    """A tool is not there, or not in a version that will do."""
+
+
+def write_files(plan: BuildPlan, out: Path) -> None:
+    """Write the files of a plan; those that are as they should be are not touched.
+
+    Raises
+    ------
+    BuildError
+        If they cannot be written.
+    """
+    for name, content in plan.files.items():
+        path = out / name
+        data = content.encode() if isinstance(content, str) else content
+        try:
+            if path.is_file() and path.read_bytes() == data:
+                continue
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _write_atomically(path, data)
+        except OSError as error:
+            raise BuildError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def run_steps(
+    plan: BuildPlan, out: Path, resume: str, report: Callable[[str], None] = lambda text: None
+) -> None:
+    """Run the steps of a plan that are not finished.
+
+    Parameters
+    ----------
+    plan : BuildPlan
+        The plan; its files have been written.
+    out : Path
+        The folder of the build.
+    resume : str
+        The command that goes on with a build, for messages.
+    report : callable
+        Told about each step.
+
+    Raises
+    ------
+    MissingToolError
+        If a tool is missing or in a wrong version.
+    BuildError
+        If a step fails.
+    """
+    identities: dict[str, str] = {}
+    for step in plan.steps:
+        name = step.program.name
+        # A step that is finished does not need its tool.
+        if _finished(step, out, None):
+            report(f"{step.name}: finished before")
+            continue
+        if name not in identities:
+            identities[name] = find_program(step.program, resume)
+        if _finished(step, out, identities[name]):
+            report(f"{step.name}: finished before")
+            continue
+        report(f"{step.name}: {step.title}")
+        _run(step, out, identities[name], resume)
+
+
+def find_program(program: Program, resume: str) -> str:
+    """The version of an installed program.
+
+    Parameters
+    ----------
+    program : Program
+        The program.
+    resume : str
+        The command that goes on with the build, for messages.
+
+    Raises
+    ------
+    MissingToolError
+        If it is not installed, or not in a version that will do.
+    """
+    wanted = program.product
+    if program.versions is not None:
+        wanted += f" {program.versions.oldest} to {program.versions.newest}"
+    if shutil.which(program.name) is None:
+        raise MissingToolError(
+            f"{program.name} is not installed or not on the PATH; install {wanted}, then go on "
+            f"with: {resume}"
+        )
+    try:
+        done = subprocess.run(
+            [program.name, *program.version_arguments],
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise MissingToolError(
+            f"{program.name} does not tell its version ({error}); install {wanted}, then go on "
+            f"with: {resume}"
+        ) from error
+    found = _VERSION.search(done.stdout) or _VERSION.search(done.stderr)
+    version = found[1] if found else ""
+    if program.versions is not None and not program.versions.takes(version):
+        raise MissingToolError(
+            f"{program.name} is version {version or 'unknown'}; install {wanted}, then go on "
+            f"with: {resume}"
+        )
+    return version
+
+
+def _stamp_path(step: Step, out: Path) -> Path:
+    return out / STAMPS / f"{step.name}.json"
+
+
+def _finished(step: Step, out: Path, version: str | None) -> bool:
+    """Whether a step's stamp is there and true; by any version of its tool if that is None."""
+    try:
+        stamp = json.loads(_stamp_path(step, out).read_text())
+        outputs = {name: _fingerprint(out / name) for name in step.outputs}
+        return bool(
+            stamp["outputs"] == outputs
+            and stamp["inputs"] == _input_digest(step, out)
+            and (version is None or stamp["version"] == version)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _run(step: Step, out: Path, version: str, resume: str) -> None:
+    log = out / LOGS / f"{step.name}.log"
+    try:
+        _stamp_path(step, out).unlink(missing_ok=True)
+        for name in step.outputs:
+            (out / name).unlink(missing_ok=True)
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+        log.parent.mkdir(parents=True, exist_ok=True)
+        inputs = _input_digest(step, out)
+        arguments = [text.replace("{out}", str(out.resolve())) for text in step.arguments]
+        with log.open("wb") as file:
+            done = subprocess.run(
+                [step.program.name, *arguments],
+                cwd=out,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                check=False,
+            )
+    except OSError as error:
+        raise BuildError(
+            f"step {step.name} could not run: {_reason(error)}; then go on with: {resume}"
+        ) from error
+    if done.returncode:
+        how = f"exit status {done.returncode}"
+        if done.returncode < 0:
+            how = f"signal {-done.returncode}"
+        raise BuildError(
+            f"step {step.name} failed: {step.program.name} ended with {how}: {_complaint(log)}; "
+            f"see {log}, then go on with: {resume}"
+        )
+    try:
+        # Some tools die without saying so.
+        outputs = {name: _fingerprint(out / name) for name in step.outputs}
+        stamp = {"inputs": inputs, "outputs": outputs, "version": version}
+        path = _stamp_path(step, out)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(path, json.dumps(stamp, indent=1, sort_keys=True).encode())
+    except FileNotFoundError as error:
+        raise BuildError(
+            f"step {step.name} failed: {step.program.name} ended well but left no "
+            f"{Path(error.filename).name}; see {log}, then go on with: {resume}"
+        ) from error
+    except OSError as error:
+        raise BuildError(
+            f"step {step.name} could not be finished: {_reason(error)}; go on with: {resume}"
+        ) from error
+
+
+def _complaint(log: Path) -> str:
+    """The line of a log that says what went wrong."""
+    try:
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    except OSError:
+        lines = []
+    lines = [line for line in lines if line]
+    errors = [line for line in lines if re.match(r"(\[?\w*\]? ?)?(ERROR|Error)\b", line)]
+    return (errors or lines[-1:] or ["it said nothing"])[0][:300]
+
+
+def _input_digest(step: Step, out: Path) -> str:
+    digest = hashlib.sha256(repr((step.program.name, step.arguments)).encode())
+    for name in step.inputs:
+        digest.update(f"\0{name}\0{_fingerprint(out / name)}".encode())
+    return digest.hexdigest()
+
+
+def _fingerprint(path: Path) -> str:
+    """Of a file's contents; of an empty file there is none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no file, or an empty one.
+    """
+    digest = hashlib.sha256()
+    empty = True
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+            empty = False
+    if empty:
+        raise FileNotFoundError(errno.ENOENT, "is empty", str(path))
+    return digest.hexdigest()
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def _reason(error: OSError) -> str:
+    if error.errno == errno.ENOSPC:
+        return "the disk is full; make room"
+    return error.strerror or str(error)
