@@ -2,6 +2,7 @@
 
 import logging
 import tempfile
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
         logging.disable(logging.WARNING)
         try:
             quant_pre_process(str(path), str(merged), skip_symbolic_shape=True)
+            _merge_biases(merged)
             quantize_static(
                 str(merged), str(copy), Reader(), quant_format=QuantFormat.QDQ, per_channel=True
             )
@@ -79,3 +81,36 @@ def quantised_copy(path: Path, graph: Graph, inputs: Array) -> Iterator[Path]:
         finally:
             logging.disable(logging.NOTSET)
         yield copy
+
+
+def _merge_biases(path: Path) -> None:
+    """Make one Gemm of MatMul and Add, which onnxruntime does not do everywhere."""
+    import onnx
+
+    model = onnx.load(str(path))
+    graph = onnx.shape_inference.infer_shapes(model).graph
+    ranks = {
+        value.name: len(value.type.tensor_type.shape.dim)
+        for value in (*graph.input, *graph.value_info, *graph.output)
+    }
+    constants = {tensor.name: tensor.dims for tensor in graph.initializer}
+    nodes = list(model.graph.node)
+    users = Counter(name for node in nodes for name in node.input)
+    matmuls = {
+        node.output[0]: node
+        for node in nodes
+        if node.op_type == "MatMul" and ranks.get(node.input[0]) == 2 and node.input[1] in constants
+    }
+    for add in [node for node in nodes if node.op_type == "Add"]:
+        for product, bias in (tuple(add.input), tuple(add.input)[::-1]):
+            matmul = matmuls.get(product)
+            if matmul and users[product] == 1 and len(constants.get(bias, (0, 0))) < 2:
+                gemm = onnx.helper.make_node(
+                    "Gemm", [*matmul.input, bias], list(add.output), matmul.name
+                )
+                nodes[nodes.index(add)] = gemm
+                nodes.remove(matmul)
+                break
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, str(path))

@@ -217,7 +217,7 @@ def other_scale_between(w: Any, x: str) -> str:
 def test_not_matched(writer, build) -> None:
     w = writer()
     y = w.quantised(build(w, local(w)), 2**-1, -128)
-    with pytest.raises(CompileError, match="unsupported operators: .*TopK"):
+    with pytest.raises(CompileError, match=r"unsupported operators: .*TopK"):
         import_model(w.save(y, 12, 6, 6))
 
 

@@ -136,10 +136,7 @@ def test_fixed_batch(writer) -> None:
         (calibration()[:, 0], r"calibration data has shape \[16, 12, 12\]; input 'x' has"),
         (calibration()[:, :, :5], "calibration data has shape"),
         (calibration(0), "calibration data has shape"),
-        (
-            calibration().astype(np.float64),
-            "must be finite float32, as input 'x' is; it is float64",
-        ),
+        (calibration().astype(np.float64), "must be finite float32, as input 'x' is"),
         (np.full_like(calibration(), np.nan), "calibration data must be finite"),
     ],
     ids=["axes", "sizes", "none", "type", "nan"],
@@ -152,11 +149,16 @@ def test_calibration_data_is_checked(writer, inputs, message) -> None:
 
 def test_what_onnxruntime_cannot_quantise_is_one_line(writer) -> None:
     w = writer(shape=SHAPE)
-    path = w.save(w.node("NoSuchOperator", "x"), 10)
-    with pytest.raises(CompileError) as error:
+    path = w.save(w.node("Conv", "x", w.constant(np.ones((2, 3, 3, 3)), np.float32)), 2, 10, 10)
+    with pytest.raises(CompileError, match="onnxruntime cannot quantise the model: ") as error:
         import_model(path, calibration())
     assert "\n" not in str(error.value)
-    assert "NoSuchOperator" in str(error.value)
+
+
+def test_unsupported_operators_are_named_before_quantising(writer) -> None:
+    w = writer(shape=SHAPE)
+    with pytest.raises(CompileError, match="unsupported operators: NoSuchOperator"):
+        import_model(w.save(w.node("NoSuchOperator", "x"), 10), calibration())
 
 
 def test_a_float_model_needs_calibration_data(writer) -> None:
