@@ -134,8 +134,9 @@ class _Steps:
         """Smallest and largest offset with which `multiplier` has all steps right."""
         least = self._reached * scale - multiplier * self._reached_at
         most = self._missed * scale - 1 - multiplier * self._missed_at
-        unbounded = 1 << 60
-        return int(least.max(initial=-unbounded)), int(most.min(initial=unbounded))
+        # Where nothing bounds it, the format does.
+        largest = ((1 << (_bits("offset") - 1)) - 1) << abi.OFFSET_SHIFT
+        return int(least.max(initial=-largest)), int(most.min(initial=largest))
 
     def multipliers(self, ideal: Fraction, scale: int) -> Iterator[int]:
         """Multipliers worth a try, the cheapest to find first."""
