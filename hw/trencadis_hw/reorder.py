@@ -196,7 +196,8 @@ class Reorder(wiring.Component):
             with m.If(last):
                 m.d.sync += number.eq(0)
 
-        issued, arrived = Signal(), Signal()
+        issued = Signal()
+        arrived = Signal()
         fetched = Signal(row_layout(config), reset_less=True)
         m.d.sync += [
             issued.eq(issue),
