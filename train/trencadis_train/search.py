@@ -412,13 +412,27 @@ def open_storage(where: str) -> optuna.storages.BaseStorage:
         If it cannot be opened.
     """
     try:
+        storage: optuna.storages.BaseStorage
         if "://" in where:
-            return optuna.storages.RDBStorage(where)
-        Path(where).parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(JournalFileBackend(where))
+            storage = optuna.storages.RDBStorage(where)
+        else:
+            _check_journal(Path(where))
+            storage = JournalStorage(JournalFileBackend(where))
+        storage.get_all_studies()  # which reads it
+        return storage
     except Exception as error:  # databases raise exceptions of their own
         text = " ".join(str(error).split()) or type(error).__name__
         raise TrainingError(f"{where}: not a storage of trials ({text[:200]})") from error
+
+
+def _check_journal(path: Path) -> None:
+    """Refuse a file that does not begin as a journal does, before anything is added to it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.exists():
+        with path.open("rb") as file:
+            first = file.readline()
+        if first and not isinstance(json.loads(first), dict):
+            raise ValueError("its first line is no record")
 
 
 def write_found(path: Path, found: Sequence[Found]) -> None:

@@ -20,7 +20,8 @@ __all__ = [
 
 Value = int | float | str | bool
 
-RANGE = re.compile(r"\s*(?P<low>[^.]\S*?)\s*\.\.\s*(?P<high>\S+?)\s*(?P<log>:log)?\s*")
+NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+RANGE = re.compile(rf"\s*({NUMBER})\s*\.\.\s*({NUMBER})(:log)?\s*")
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,8 @@ class Choice:
         return self.values
 
     def __str__(self) -> str:
-        return f"{self.field}={'|'.join(str(value) for value in self.values)}"
+        texts = [_toml(value).strip('"') for value in self.values]
+        return f"{self.field}={'|'.join(texts)}"
 
 
 Dimension = Range | Choice
@@ -107,9 +109,8 @@ def parse_dimension(text: str) -> Dimension:
         return Choice(field, tuple(_value(part.strip()) for part in rest.split("|")))
     found = RANGE.fullmatch(rest)
     if equals and field and found:
-        low, high = _value(found["low"]), _value(found["high"])
-        if isinstance(low, (int, float)) and isinstance(high, (int, float)):
-            return Range(field, low, high, bool(found["log"]))
+        low, high = (_number(part) for part in found.group(1, 2))
+        return Range(field, low, high, log=found.group(3) is not None)
     raise TrainingError(
         "a field to vary must look like training.learning_rate=0.01..0.3:log or "
         f"layer.0.ways=1|2|4, not {text!r}"
@@ -163,9 +164,14 @@ def _toml(value: Value) -> str:
 
 
 def _value(text: str) -> Value:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False}.get(text, text)
+    try:
+        return _number(text)
+    except ValueError:
+        return {"true": True, "false": False}.get(text, text)
+
+
+def _number(text: str) -> int | float:
+    try:
+        return int(text)
+    except ValueError:
+        return float(text)

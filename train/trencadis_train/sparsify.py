@@ -9,7 +9,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,8 @@ from trencadis_train.masks import Mask, consecutive_sets, count_collisions, larg
 __all__ = ["LayerBudget", "SparsifiedLayer", "choose_ways", "sparsify"]
 
 Weighted = nn.Conv2d | nn.Linear
+
+_Model = TypeVar("_Model", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +75,11 @@ class SparsifiedLayer:
 
 
 def sparsify(
-    model: nn.Module,
+    model: _Model,
     budgets: Mapping[str, LayerBudget],
     *,
     tune: Callable[[nn.Module, str], None] | None = None,
-) -> tuple[nn.Module, list[SparsifiedLayer]]:
+) -> tuple[_Model, list[SparsifiedLayer]]:
     """A copy of a model with masked layers in place of some of its convolutions and linear layers.
 
     Weights under the masks, biases and everything else stay as they are. A layer is masked only
@@ -126,7 +128,7 @@ def sparsify(
         if own:
             setattr(result.get_submodule(parent), own, masked)
         else:
-            result = masked
+            result = cast(_Model, masked)  # the model is this one layer
         total = float(np.abs(weights).sum())
         report.append(
             SparsifiedLayer(
