@@ -79,6 +79,8 @@ class DeviceOptions:
     ----------
     build_dir : Path
         Where simulators are kept.
+    xclbin_dir : Path
+        Where bitstreams are looked for, named after the kernel's configuration.
     timeout_s : float
         Seconds without a result after which a run has failed.
     progress : callable
@@ -86,6 +88,7 @@ class DeviceOptions:
     """
 
     build_dir: Path = Path("build/sim")
+    xclbin_dir: Path = Path("build/xclbin")
     timeout_s: float = 600.0
     progress: Callable[[str], None] = lambda text: None
 

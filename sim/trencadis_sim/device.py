@@ -81,6 +81,11 @@ class SimulatedKernel:
             self.memory = memory
             self._library.trencadis_set_memory(self._handle, memory.ctypes.data, memory_bytes)
 
+    def use_memory(self, memory: Words) -> None:
+        """Work on memory that others have access to, instead of memory of its own."""
+        self.memory = memory
+        self._library.trencadis_set_memory(self._handle, memory.ctypes.data, len(memory))
+
     def write(self, register: int, value: int) -> None:
         """Write a 32-bit register."""
         self._library.trencadis_write(self._handle, register, value & 0xFFFFFFFF)

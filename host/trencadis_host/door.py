@@ -1,0 +1,153 @@
+"""What the device class needs of XRT, whichever way XRT is reached.
+
+`xrt_capi` gets there through XRT's C library, `xrt_pyxrt` through its Python binding; tests have
+doors that lead nowhere. A door raises the errors of `faults`, and nothing else.
+"""
+
+import enum
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Buffer", "Card", "Door", "Run", "RunState", "Unit"]
+
+
+class RunState(enum.Enum):
+    """How far a run is."""
+
+    PENDING = "pending"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class Buffer(Protocol):
+    """Memory on the card, and as much on the host."""
+
+    @property
+    def host(self) -> npt.NDArray[np.uint8]:
+        """The host's side; of the size that was asked for."""
+        ...
+
+    def to_card(self, size: int) -> None:
+        """Copy the first bytes of the host's side to the card."""
+        ...
+
+    def to_host(self, size: int) -> None:
+        """Copy the first bytes of the card's side to the host."""
+        ...
+
+    def close(self) -> None:
+        """Give the memory back; `host` must not be used afterwards."""
+        ...
+
+
+class Run(Protocol):
+    """Arguments for a compute unit; may be started again and again."""
+
+    def set_buffer(self, argument: int, buffer: Buffer) -> None:
+        """Pass a buffer."""
+        ...
+
+    def set_scalar(self, argument: int, value: int) -> None:
+        """Pass an unsigned 32-bit number."""
+        ...
+
+    def start(self) -> None:
+        """Queue the run; a compute unit that is busy takes it afterwards."""
+        ...
+
+    def wait(self, timeout_ms: int) -> RunState:
+        """Wait for the end, but not longer than that; may return earlier."""
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+class Unit(Protocol):
+    """A compute unit."""
+
+    def group(self, argument: int) -> int:
+        """The memory group that a pointer argument's buffer must be in."""
+        ...
+
+    def buffer(self, size: int, group: int) -> Buffer:
+        """Memory.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If there is not enough.
+        """
+        ...
+
+    def run(self) -> Run:
+        """A run without arguments yet."""
+        ...
+
+    def write_register(self, offset: int, value: int) -> bool:
+        """Write a register past the queue; whether this way into XRT allows that."""
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+class Card(Protocol):
+    """A card with an xclbin on it."""
+
+    @property
+    def platform(self) -> str:
+        """What the card calls its platform."""
+        ...
+
+    def load(self, path: Path) -> None:
+        """Load an xclbin.
+
+        Raises
+        ------
+        WrongBitstreamError
+            If the card does not take it.
+        """
+        ...
+
+    def unit(self, name: str) -> Unit:
+        """A compute unit by the name `kernel:{instance}`, for this process alone.
+
+        Raises
+        ------
+        DeviceBusyError
+            If another process has it.
+        """
+        ...
+
+    def close(self) -> None:
+        """Give it back."""
+        ...
+
+
+class Door(Protocol):
+    """A way into XRT."""
+
+    @property
+    def name(self) -> str:
+        """What it is, for messages."""
+        ...
+
+    def cards(self) -> list[str]:
+        """Platforms of the cards there are, by number."""
+        ...
+
+    def open(self, number: int) -> Card:
+        """A card by number.
+
+        Raises
+        ------
+        DeviceNotFoundError
+            If there is none of that number.
+        """
+        ...

@@ -1,0 +1,54 @@
+"""What can go wrong with a card, each under a name of its own.
+
+All are `DeviceError`s: a program that only wants to know that a device failed catches that one.
+"""
+
+from trencadis_host.device import DeviceError
+
+__all__ = [
+    "DeviceAbortedError",
+    "DeviceBusyError",
+    "DeviceLostError",
+    "DeviceMemoryError",
+    "DeviceNotFoundError",
+    "DeviceTimeoutError",
+    "WrongBitstreamError",
+    "WrongImageError",
+    "XrtMissingError",
+]
+
+
+class XrtMissingError(DeviceError):
+    """XRT, or its Python binding, is not installed or cannot be loaded."""
+
+
+class DeviceNotFoundError(DeviceError):
+    """There is no card of that number."""
+
+
+class DeviceBusyError(DeviceError):
+    """Another process uses the card."""
+
+
+class DeviceMemoryError(DeviceError):
+    """The card's memory does not hold the buffers of a run."""
+
+
+class DeviceLostError(DeviceError):
+    """The card, or its simulator, went away."""
+
+
+class DeviceTimeoutError(DeviceError):
+    """A run did not end in time."""
+
+
+class DeviceAbortedError(DeviceError):
+    """A run was given up because the device was closed or interrupted."""
+
+
+class WrongBitstreamError(DeviceError):
+    """The xclbin is for another platform, or holds no kernel of ours."""
+
+
+class WrongImageError(DeviceError):
+    """The overlay image was compiled for another configuration of the kernel."""

@@ -1,0 +1,1 @@
+"""A Verilated kernel behind XRT's hardware emulation."""

@@ -1,0 +1,73 @@
+"""The process in which XRT emulates a card for a program.
+
+Its parent has set XRT's variables, and talks to it in frames over an inherited socket.
+"""
+
+import os
+import socket
+import sys
+import threading
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trencadis_host.device import DeviceError, Statistics
+from trencadis_host.xrt import XrtDevice, open_door
+from trencadis_hw.container import Overlay
+from trencadis_sim.hw_emu.__main__ import PID_FILE
+from trencadis_sim.hw_emu.frames import receive_frame, send_frame
+
+__all__ = ["main"]
+
+
+def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: float) -> int:
+    """Serve the parent until it closes; the exit status."""
+    parent = socket.socket(fileno=number)
+    overlay = Overlay.load(run_folder / "network.tcd")
+    sending = threading.Lock()
+
+    def send(frame: dict[str, Any], data: bytes | memoryview = b"") -> None:
+        with sending:
+            send_frame(parent, frame, data)
+
+    try:
+        door = open_door()
+        device = XrtDevice("hw_emu", door, range(cards), xclbin, overlay, timeout_s)
+    except DeviceError as error:
+        send({"failed": type(error).__name__, "message": str(error)})
+        return 1
+    pids = sorted(int(file.read_text()) for file in run_folder.glob(f".run/*/hw_em/*/{PID_FILE}"))
+    send({"ready": door.name, "units": device.units, "simulators": pids})
+
+    def reply(job: int, future: Future[tuple[Any, Statistics]]) -> None:
+        error = future.exception()
+        if error is not None:
+            send({"job": job, "failed": type(error).__name__, "message": str(error)})
+        else:
+            results, statistics = future.result()
+            send({"job": job, "statistics": vars(statistics)}, memoryview(results).cast("B"))
+
+    while True:
+        try:
+            frame, data = receive_frame(parent)
+        except EOFError:
+            # Nobody is left who wants results. XRT may be stuck, so there is no orderly exit.
+            os._exit(1)
+        if "job" not in frame:
+            device.close()
+            send({"closed": True})
+            return 0
+        words = np.frombuffer(data, np.uint8).reshape(-1, overlay.input_bytes)
+        job = frame["job"]
+        device.submit(words).add_done_callback(lambda future, job=job: reply(job, future))
+
+
+if __name__ == "__main__":
+    status = main(
+        int(sys.argv[1]), Path(sys.argv[2]), Path(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5])
+    )
+    # XRT 2.13's destructors are not run: they wait for simulators that have exited already.
+    sys.stdout.flush()
+    os._exit(status)
