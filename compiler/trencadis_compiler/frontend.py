@@ -20,8 +20,19 @@ __all__ = ["LARGEST_FILE", "load_graph"]
 LARGEST_FILE = 512 << 20
 """Bytes. A network that fits an FPGA's memories is far smaller."""
 
-LARGEST_TENSOR = 1 << 27
+LARGEST_TENSOR = 1 << 26
 """Elements of a constant."""
+
+DATA_FIELDS = (
+    "raw_data",
+    "float_data",
+    "int32_data",
+    "string_data",
+    "int64_data",
+    "double_data",
+    "uint64_data",
+)
+"""Where a TensorProto may have its elements."""
 
 STANDARD_DOMAINS = ("", "ai.onnx")
 
@@ -79,7 +90,7 @@ def _convert(model: "onnx_ir.Model", path: Path) -> Graph:
     constants: dict[str, np.ndarray[Any, Any]] = {}
     for name, value in graph.initializers.items():
         if value.const_value is None:
-            raise CompileError(f"{path}: initializer {name!r} has no data; export the model again")
+            raise CompileError(f"{path}: {name!r} has no data; export the model again")
         constants[name] = _array(value.const_value, name, path)
     nodes = []
     for number, node in enumerate(graph):
@@ -130,10 +141,14 @@ def _check_order(graph: Graph, path: Path) -> None:
 
 
 def _info(value: "onnx_ir.Value", path: Path) -> TensorInfo:
+    import onnx_ir
+
     if value.shape is None or value.dtype is None:
         raise CompileError(
             f"{path}: {value.name!r} has no declared shape or type; run onnx.shape_inference on it"
         )
+    if not isinstance(value.type, onnx_ir.TensorType):
+        raise CompileError(f"{path}: {value.name!r} has type {value.type}, not a tensor")
     shape = tuple(size if isinstance(size, int) else None for size in value.shape)
     try:
         dtype = value.dtype.numpy().name
@@ -159,6 +174,13 @@ def _array(tensor: Any, name: str, path: Path) -> np.ndarray[Any, Any]:
             f"{path}: {name!r} has {elements} elements, more than the {LARGEST_TENSOR} that are "
             "read; networks of that size do not fit the overlay"
         )
+    if (
+        elements
+        and isinstance(tensor, onnx_ir.TensorProtoTensor)
+        and not any(len(getattr(tensor.raw, field)) for field in DATA_FIELDS)
+    ):
+        # onnx_ir would make it all zeros.
+        raise CompileError(f"{path}: {name!r} has no data; export the model again")
     return np.asarray(tensor.numpy())
 
 
