@@ -1,0 +1,94 @@
+import random
+from collections.abc import Callable
+
+import pytest
+from amaranth.hdl import Module
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from trencadis_hw import abi
+from trencadis_hw.abi import Selection
+from trencadis_hw.config import EngineConfig
+from trencadis_hw.load import LoadInterface, LoadSignature
+from trencadis_hw.reorder import row_layout
+from trencadis_hw.rows import RowMerge, RowSplit
+from trencadis_hw.streams import Queue, connect_streams
+from trencadis_sim.load_bus import load_rows
+from trencadis_sim.streams import Context, Monitor, Sink, Source, simulate
+
+LOAD_BITS = 64
+LAYERS = [(Selection.ALL, 0), (Selection.EXACT, 0), (Selection.THRESHOLD, 0), (Selection.EXACT, 1)]
+
+
+class Paths(wiring.Component):
+    """A split and a merge, with paths of different length between them."""
+
+    i: stream.Interface
+    o: stream.Interface
+    whole: stream.Interface
+    load: LoadInterface
+
+    def __init__(self, config: EngineConfig) -> None:
+        self._config = config
+        rows = stream.Signature(row_layout(config))
+        super().__init__(
+            {
+                "i": In(rows),
+                "o": Out(rows),
+                "whole": Out(rows),
+                "load": In(LoadSignature(LOAD_BITS)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        config = self._config
+        m.submodules.split = split = RowSplit(config, load_bits=LOAD_BITS)
+        m.submodules.merge = merge = RowMerge(config)
+        m.submodules.waiting = waiting = Queue(row_layout(config), 2)
+        m.submodules.slow = slow = Queue(row_layout(config), 7)
+        wiring.connect(m, wiring.flipped(self.load), split.load)
+        connect_streams(m, source=wiring.flipped(self.i), sink=split.i)
+        connect_streams(m, source=split.all, sink=waiting.i)
+        connect_streams(m, source=split.short, sink=slow.i)
+        connect_streams(m, source=split.whole, sink=wiring.flipped(self.whole))
+        connect_streams(m, source=split.order, sink=merge.order)
+        connect_streams(m, source=waiting.o, sink=merge.all)
+        connect_streams(m, source=slow.o, sink=merge.short)
+        connect_streams(m, source=merge.o, sink=wiring.flipped(self.o))
+        return m
+
+
+@pytest.mark.parametrize("stalls", [(0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.4, 0.4)])
+def test_vectors_stay_in_order(
+    engine: Callable[..., EngineConfig], stalls: tuple[float, float]
+) -> None:
+    dut = Paths(engine())
+    generator = random.Random(f"{stalls}")
+    rows = []
+    for _ in range(60):
+        layer, count = generator.randrange(len(LAYERS)), generator.randint(1, 5)
+        rows += [
+            {
+                "keys": [generator.randrange(256), generator.randrange(256)],
+                "mask": generator.randrange(4),
+                "number": number,
+                "last": int(number == count - 1),
+                "layer": layer,
+            }
+            for number in range(count)
+        ]
+    expected = [row for row in rows if row["layer"] != 3]
+    whole = [row for row in rows if row["layer"] == 3]
+    sink = Sink(dut.o, len(expected), stall=stalls[1], seed=1)
+    whole_sink = Sink(dut.whole, len(whole), stall=stalls[1], seed=2)
+
+    async def drive(ctx: Context) -> None:
+        packed = [abi.SELECT.pack(selection=s, whole=whole, k=1) for s, whole in LAYERS]
+        await load_rows(ctx, dut.load, abi.Target.SELECT, packed)
+        await Source(dut.i, rows, stall=stalls[0], seed=3)(ctx)
+
+    watch = [Monitor(dut.o, "merge"), Monitor(dut.whole, "split")]
+    simulate(dut, drive, sink, whole_sink, background=watch)
+    assert sink.payloads == expected
+    assert whole_sink.payloads == whole
