@@ -50,7 +50,7 @@ def make_report(
         "weights": sum(layer["weights"] for layer in layers),
         "dense_products": dense,
         "useful_products": useful,
-        "multiplier_use": useful / (period * kernel.core.multipliers / words),
+        "multiplier_use": useful / (period * kernel.core.multipliers),
         "multipliers_per_core": kernel.core.multipliers,
         "image_bytes": image_bytes,
         "clock_mhz": board.clock_mhz,
