@@ -1,11 +1,13 @@
 """What runs words: the protocol behind which emulator, simulator and cards are alike."""
 
+import difflib
 import importlib.metadata
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +19,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceOptions",
+    "QueueingDevice",
     "Statistics",
     "UnknownDeviceError",
     "device_names",
@@ -139,6 +142,15 @@ class Device(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class QueueingDevice(Protocol):
+    """A device that takes more words while it computes others."""
+
+    def submit(self, words: Words) -> Future[tuple[Words, Statistics]]:
+        """Compute words later; what `Device.run` returns, or raises, is in the future."""
+        ...
+
+
 def device_names() -> list[str]:
     """Names of the installed kinds of devices."""
     return sorted(point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS))
@@ -160,8 +172,10 @@ def open_device(name: str, overlay: Overlay, options: DeviceOptions) -> Device:
     kind, _, argument = name.partition(":")
     found = importlib.metadata.entry_points(group=ENTRY_POINTS, name=kind)
     if not found:
-        known = ", ".join(device_names())
-        raise UnknownDeviceError(f"device {name!r} is not one of {known}")
+        known = device_names()
+        near = difflib.get_close_matches(kind, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise UnknownDeviceError(f"device {name!r} is not one of {', '.join(known)}{hint}")
     try:
         opener: Any = next(iter(found)).load()
     except ImportError as error:
@@ -184,8 +198,8 @@ def raise_for_status(device: str, status: abi.Status) -> None:
     explanations = {
         abi.Status.READ_ERROR: "reading device memory failed; are all buffers on this device?",
         abi.Status.WRITE_ERROR: "writing device memory failed; are all buffers on this device?",
-        abi.Status.BAD_IMAGE: "it refused the image, which is for other hardware; compile for this device",
-        abi.Status.OVERFLOW: "a queue in the core overflowed: a fault of the compiler, please report it",
+        abi.Status.BAD_IMAGE: "it refused the image, which is for other hardware; compile for it",
+        abi.Status.OVERFLOW: "a queue in the core overflowed: a fault of ours, please report it",
         abi.Status.ABORTED: "the run was aborted",
         abi.Status.NO_IMAGE: "no image was loaded before the run",
     }

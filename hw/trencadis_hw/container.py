@@ -231,11 +231,8 @@ class Overlay:
             "output": asdict(self.output),
             "report": self.report,
         }
-        data = safetensors.numpy.save(
-            {"image": np.frombuffer(self.image, np.uint8)},
-            {"format": FORMAT, "manifest": json.dumps(manifest, sort_keys=True)},
-        )
-        write_atomically(path, data)
+        metadata = {"format": FORMAT, "manifest": json.dumps(manifest, sort_keys=True)}
+        write_atomically(path, _container(self.image, metadata))
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -271,9 +268,9 @@ class Overlay:
             raise ValueError("it does not hold one tensor 'image' of bytes")
         image = tensors["image"].tobytes()
         manifest = _object(json.loads(str(metadata.get("manifest"))), "manifest")
-        if manifest.get("abi") != abi.ABI_VERSION:
+        if not _is(manifest.get("abi"), "int") or manifest["abi"] != abi.ABI_VERSION:
             raise ValueError(
-                f"it was made for version {manifest.get('abi')} of the formats, this is "
+                f"it was made for version {manifest.get('abi')!r} of the formats, this is "
                 f"{abi.ABI_VERSION}"
             )
         if manifest.get("sha256") != hashlib.sha256(image).hexdigest():
@@ -423,6 +420,14 @@ def _report(value: object) -> dict[str, Any]:
 
 def _padded(size: int, beat: int) -> int:
     return -(-size // beat) * beat
+
+
+def _container(image: bytes, metadata: dict[str, str]) -> bytes:
+    """A safetensors container; its own writer would put the metadata in any order."""
+    tensor = {"dtype": "U8", "shape": [len(image)], "data_offsets": [0, len(image)]}
+    header = json.dumps({"__metadata__": metadata, "image": tensor}, sort_keys=True).encode()
+    header += b" " * (-len(header) % 8)
+    return struct.pack("<Q", len(header)) + header + image
 
 
 def _metadata(data: bytes) -> dict[str, Any]:

@@ -1,0 +1,230 @@
+import threading
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from trencadis_host import DeviceError, NodeArg, Session, Statistics, UnknownDeviceError
+from trencadis_hw.container import ContainerError, InputError
+
+
+def reference(model: Any) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+
+
+def images(words: int, dtype: str = "float32", seed: int = 0) -> Any:
+    rng = np.random.default_rng(seed)
+    if dtype == "float32":
+        return rng.normal(0, 3, (words, 2, 8, 8)).astype(np.float32)
+    return rng.integers(0, 256, (words, 2, 8, 8)).astype(np.uint8).view(dtype)
+
+
+VARIANTS = [
+    {},
+    {"dtype": "int8"},
+    {"dtype": "uint8"},
+    {"integer": True},
+    {"sums": True},
+    {"dtype": "uint8", "integer": True},
+]
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_outputs_are_those_of_onnxruntime(compiled, options) -> None:
+    model, image = compiled(**options)
+    x = images(20, options.get("dtype", "float32"))
+    (expected,) = reference(model).run(None, {"image": x})
+    with Session(image) as session:
+        outputs = session.run(None, {"image": x})
+    assert isinstance(outputs, list)
+    assert len(outputs) == 1
+    assert outputs[0].dtype == expected.dtype
+    assert np.array_equal(outputs[0], expected)
+    assert len(np.unique(expected)) > 10
+
+
+@pytest.mark.parametrize("words", [1, 2, 7, 300])
+@pytest.mark.parametrize("batch", ["N", 1, 4])
+def test_any_number_of_words(compiled, batch, words) -> None:
+    _, image = compiled(batch=batch)
+    open_model, _ = compiled()
+    x = images(words)
+    (expected,) = reference(open_model).run(None, {"image": x})
+    with Session(image) as session:
+        assert np.array_equal(session.run(None, {"image": x})[0], expected)
+        assert session.statistics == Statistics(words=words)
+
+
+@pytest.mark.parametrize("options", VARIANTS, ids=str)
+def test_inputs_and_outputs_are_described_as_onnxruntime_does(compiled, options) -> None:
+    model, image = compiled(**options)
+    expected = reference(model)
+    with Session(image) as session:
+        for found, wanted in (
+            (session.get_inputs(), expected.get_inputs()),
+            (session.get_outputs(), expected.get_outputs()),
+        ):
+            assert [(arg.name, list(arg.shape), arg.type) for arg in found] == [
+                (arg.name, arg.shape, arg.type) for arg in wanted
+            ]
+
+
+def test_a_fixed_batch_is_open_here(compiled) -> None:
+    with Session(compiled(batch=1)[1]) as session:
+        assert session.get_inputs() == [NodeArg("image", ("N", 2, 8, 8), "tensor(float)")]
+        assert session.get_outputs() == [NodeArg("logits", ("N", 10), "tensor(float)")]
+
+
+def test_the_program_that_runs_on_onnxruntime(compiled) -> None:
+    model, image = compiled()
+    x = images(3)
+    results = []
+    for session in (reference(model), Session(str(image), device="emulator")):
+        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        (logits,) = session.run([output], {name: x})
+        results.append(logits)
+    assert np.array_equal(*results)
+
+
+def test_output_names(compiled) -> None:
+    with Session(compiled()[1]) as session:
+        x = {"image": images(2)}
+        assert len(session.run(["logits"], x)) == 1
+        assert len(session.run(["logits", "logits"], x)) == 2
+        with pytest.raises(InputError, match=r"^outputs must be among \['logits'\], not 'scores'$"):
+            session.run(["scores"], x)
+
+
+def test_arrays_of_any_layout(compiled) -> None:
+    _, image = compiled()
+    x = images(6)
+    with Session(image) as session:
+        (expected,) = session.run(None, {"image": x})
+        for same in (
+            np.asfortranarray(x),
+            x[::-1][::-1],
+            x.tolist() and np.array(x.tolist(), "f4"),
+        ):
+            assert np.array_equal(session.run(None, {"image": same})[0], expected)
+        assert np.array_equal(session.run(None, {"image": x[::2]})[0], expected[::2])
+
+
+def bad_value(value: float) -> Any:
+    x = images(3)
+    x[1, 0, 2, 3] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("feed", "message"),
+    [
+        ({}, r"^inputs must be \['image'\], not \[\]$"),
+        ({"x": images(1)}, r"^inputs must be \['image'\], not \['x'\]$"),
+        ({"image": images(1), "y": 1}, r"^inputs must be \['image'\], not \['image', 'y'\]$"),
+        (
+            {"image": images(2)[0]},
+            r"^input 'image' must have shape \['N', 2, 8, 8\], not \[2, 8, 8\]$",
+        ),
+        ({"image": images(2)[:, :, 1:]}, r"must have shape \['N', 2, 8, 8\], not \[2, 2, 7, 8\]$"),
+        ({"image": 3.0}, r"must have shape \['N', 2, 8, 8\], not \[\]$"),
+        ({"image": images(0)}, r"^input 'image' has no words; give it at least one$"),
+        (
+            {"image": images(1).astype(np.float64)},
+            r"^input 'image' must be float32, not float64; convert it with \.astype\('float32'\)$",
+        ),
+        ({"image": images(1, "int8")}, r"must be float32, not int8"),
+        ({"image": images(1).astype(object)}, r"must be float32, not object"),
+        (
+            {"image": bad_value(np.nan)},
+            r"^input 'image' must be finite, but is nan at \[1, 0, 2, 3\]; clean the data first$",
+        ),
+        ({"image": bad_value(-np.inf)}, r"must be finite, but is -inf at \[1, 0, 2, 3\]"),
+    ],
+    ids=str,
+)
+def test_wrong_inputs(compiled, feed, message) -> None:
+    with Session(compiled()[1]) as session:
+        with pytest.raises(InputError, match=message):
+            session.run(None, feed)
+        # The session is as good as before.
+        assert session.run(None, {"image": images(1)})[0].shape == (1, 10)
+
+
+def test_values_beyond_the_range_are_clipped(compiled) -> None:
+    model, image = compiled()
+    x = bad_value(3e38)
+    with Session(image) as session:
+        assert np.array_equal(
+            session.run(None, {"image": x})[0], reference(model).run(None, {"image": x})[0]
+        )
+
+
+def test_closing(compiled) -> None:
+    session = Session(compiled()[1])
+    session.close()
+    session.close()
+    with pytest.raises(InputError, match=r"^the session is closed; open another one$"):
+        session.run(None, {"image": images(1)})
+
+
+def test_the_context_closes_after_an_error(compiled) -> None:
+    with pytest.raises(KeyError), Session(compiled()[1]) as session:
+        raise KeyError
+    with pytest.raises(InputError, match="the session is closed"):
+        session.run(None, {"image": images(1)})
+
+
+def test_statistics_are_of_the_last_run(compiled) -> None:
+    with Session(compiled()[1]) as session:
+        assert session.statistics is None
+        session.run(None, {"image": images(3)})
+        session.run(None, {"image": images(2)})
+        assert session.statistics == Statistics(2, None, None, None, None)
+        assert session.overlay.name == "small"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not an image"], ids=["missing", "empty", "text"])
+def test_unusable_images(tmp_path, content) -> None:
+    path = tmp_path / "net.tcd"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ContainerError, match=r"net\.tcd: "):
+        Session(path)
+
+
+def test_unknown_devices(compiled) -> None:
+    with pytest.raises(
+        UnknownDeviceError,
+        match=r"^device 'emulater' is not one of emulator, .*; did you mean 'emulator'\?$",
+    ):
+        Session(compiled()[1], device="emulater")
+
+
+def test_devices_that_cannot_be_opened(compiled) -> None:
+    with pytest.raises(
+        DeviceError, match=r"^device emulator takes nothing behind a colon, not '3'$"
+    ):
+        Session(compiled()[1], device="emulator:3")
+
+
+def test_two_sessions_in_two_threads(compiled) -> None:
+    model, image = compiled()
+    results: dict[int, Any] = {}
+
+    def infer(number: int) -> None:
+        with Session(image) as session:
+            results[number] = session.run(None, {"image": images(5, seed=number)})[0]
+
+    threads = [threading.Thread(target=infer, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(2):
+        (expected,) = reference(model).run(None, {"image": images(5, seed=number)})
+        assert np.array_equal(results[number], expected)
