@@ -70,6 +70,17 @@ def test_free_rows_go_where_scores_are_high():
     assert np.flatnonzero(after[1]).tolist() == [2, 7]
 
 
+@pytest.mark.parametrize("sets", [np.zeros(2, int), np.arange(2)])
+def test_what_was_dropped_comes_back_only_if_nothing_else_is_left(sets):
+    mask = np.zeros((2, 6), bool)
+    mask[0, :2] = mask[1, 2:4] = True
+    scores = np.where(mask, 9.0, 0.0)
+    after = dynamic.changed_mask(np.ones((2, 6)), scores, mask, sets, 1.0)
+    assert not (after & mask).any()
+    few = dynamic.changed_mask(np.ones((1, 2)), scores[:1, :2], mask[:1, :2], sets[:1], 1.0)
+    assert few.all()
+
+
 def test_unstructured_masks_grow_anywhere():
     rng = np.random.default_rng(0)
     mask = random_mask(20, 30, 6, rng=rng)
