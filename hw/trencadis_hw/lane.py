@@ -54,8 +54,8 @@ def lookup_layout(config: EngineConfig) -> data.StructLayout:
 class Lane(wiring.Component):
     """One lane, for all words of a core.
 
-    Latency from `issue` to `values` and `weight_rows`: 5 cycles; to `ended`: 5 cycles. From
-    `writes` until the entry can be read by an issue: 3 cycles.
+    Latency from `issue` to `values` and `weight_rows`: 5 cycles; to `ended`: 5 cycles. An issue in
+    the cycle after `writes` reads the new entry.
 
     Parameters
     ----------
