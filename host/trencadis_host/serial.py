@@ -26,8 +26,8 @@ BAUD = 1_000_000
 TRIES = 8
 """How often a request is sent before the link counts as broken."""
 
-REPLY_TIMEOUT_S = 0.25
-"""Until the first byte of a reply has come; USB adapters hold bytes back for some milliseconds."""
+REPLY_TIMEOUT_S = 1.0
+"""Until the first byte of a reply has come. Hubs and busy hosts hold bytes back for a while."""
 
 POLL_S = 0.002
 BEAT_ALIGNMENT = 64

@@ -1,11 +1,15 @@
+import functools
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from trencadis_boards import Board, load_board
+from trencadis_hw.flows.build import Choices, make_plan
+from trencadis_hw.flows.plan import BuildPlan
 
 HERE = Path(__file__).parent
 
@@ -31,8 +35,10 @@ SCRIPTS = {
     ),
     "v++": (
         "****** v++ v2022.2 (64-bit)",
-        'while [ $# -gt 0 ]; do case "$1" in -o) out=$2;; *.xo) test -s "$1" || exit 3;; esac; shift;'
-        ' done; echo linked > "$out"',
+        (
+            'while [ $# -gt 0 ]; do case "$1" in -o) out=$2;; *.xo) test -s "$1" || exit 3;; esac; '
+            'shift; done; echo linked > "$out"'
+        ),
     ),
     "platforminfo": (
         "platforminfo v2022.2",
@@ -40,8 +46,10 @@ SCRIPTS = {
     ),
     "xclbinutil": (
         "XRT Build Version: 2.14.384",
-        'while [ $# -gt 0 ]; do case "$1" in --output) out=$2;; --input) in=$2;; esac; shift; done;'
-        ' cat "$in" model.tcd > "$out"',
+        (
+            'while [ $# -gt 0 ]; do case "$1" in --output) out=$2;; --input) in=$2;; esac; '
+            'shift; done; cat "$in" model.tcd > "$out"'
+        ),
     ),
     "emconfigutil": ("emconfigutil v2022.2", "echo {} > emconfig.json"),
     "bootgen": ("Bootgen v2022.2", "cat trencadis.bit > trencadis.bit.bin"),
@@ -65,11 +73,136 @@ def board() -> Callable[[str], Board]:
     return lambda name: small(load_board(name))
 
 
+# What the vendor's commands take: options with a value, options without, which of them are
+# required, and how many other arguments. From the vendor's Tcl command references.
+COMMANDS: dict[str, tuple[set[str], set[str], set[str], range]] = {
+    "add_files": ({"-fileset"}, {"-norecurse"}, set(), range(1, 99)),
+    "apply_bd_automation": ({"-rule", "-config"}, set(), {"-rule"}, range(1, 2)),
+    "assign_bd_address": (
+        {"-offset", "-range", "-target_address_space"},
+        set(),
+        {"-target_address_space"},
+        range(1, 2),
+    ),
+    "close_project": (set(), {"-delete"}, set(), range(1)),
+    "connect_bd_intf_net": ({"-intf_net"}, set(), set(), range(2, 3)),
+    "connect_bd_net": ({"-net"}, set(), set(), range(2, 99)),
+    "create_bd_cell": ({"-type", "-vlnv"}, set(), {"-type", "-vlnv"}, range(1, 2)),
+    "create_bd_design": (set(), set(), set(), range(1, 2)),
+    "create_project": ({"-part"}, {"-force", "-in_memory"}, set(), range(1, 3)),
+    "current_fileset": (set(), set(), set(), range(2)),
+    "current_project": (set(), set(), set(), range(2)),
+    "generate_target": (set(), {"-force"}, set(), range(2, 3)),
+    "get_bd_addr_segs": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
+    "get_bd_addr_spaces": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
+    "get_bd_intf_pins": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
+    "get_bd_pins": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
+    "get_board_parts": (set(), {"-quiet"}, set(), range(1, 2)),
+    "get_files": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
+    "get_ipdefs": ({"-filter"}, {"-all", "-quiet"}, set(), range(1, 2)),
+    "get_property": (set(), {"-quiet"}, set(), range(2, 3)),
+    "get_runs": (set(), {"-quiet"}, set(), range(1, 2)),
+    "ipx::add_address_block": (set(), {"-quiet"}, set(), range(2, 3)),
+    "ipx::add_bus_parameter": (set(), {"-quiet"}, set(), range(2, 3)),
+    "ipx::add_memory_map": (set(), {"-quiet"}, set(), range(2, 3)),
+    "ipx::add_register": (set(), {"-quiet"}, set(), range(2, 3)),
+    "ipx::add_register_parameter": (set(), {"-quiet"}, set(), range(2, 3)),
+    "ipx::associate_bus_interfaces": (
+        {"-busif", "-clock", "-reset"},
+        {"-remove"},
+        {"-clock"},
+        range(1, 2),
+    ),
+    "ipx::check_integrity": (set(), {"-quiet", "-kernel", "-xrt"}, set(), range(1, 2)),
+    "ipx::create_xgui_files": (set(), set(), set(), range(1, 2)),
+    "ipx::current_core": (set(), set(), set(), range(1)),
+    "ipx::get_bus_interfaces": ({"-of_objects"}, {"-quiet"}, {"-of_objects"}, range(1, 2)),
+    "ipx::get_user_parameters": ({"-of_objects"}, {"-quiet"}, {"-of_objects"}, range(2)),
+    "ipx::infer_bus_interface": (set(), {"-quiet"}, set(), range(3, 4)),
+    "ipx::package_project": (
+        {"-root_dir", "-vendor", "-library", "-taxonomy", "-set_current"},
+        {"-import_files", "-force"},
+        {"-root_dir", "-vendor", "-library"},
+        range(1),
+    ),
+    "ipx::remove_user_parameter": (set(), set(), set(), range(2, 3)),
+    "ipx::save_core": (set(), set(), set(), range(1, 2)),
+    "ipx::update_checksums": (set(), set(), set(), range(1, 2)),
+    "launch_runs": ({"-to_step", "-jobs"}, set(), set(), range(1, 2)),
+    "make_wrapper": ({"-files"}, {"-top", "-import", "-force"}, {"-files"}, range(1)),
+    "open_run": ({"-name"}, set(), set(), range(1, 2)),
+    "package_xo": (
+        {"-xo_path", "-kernel_name", "-ip_directory", "-kernel_xml", "-ctrl_protocol"},
+        {"-force"},
+        {"-xo_path", "-kernel_name", "-ip_directory"},
+        range(1),
+    ),
+    "report_power": ({"-file"}, set(), {"-file"}, range(1)),
+    "report_timing_summary": ({"-file"}, set(), {"-file"}, range(1)),
+    "report_utilization": ({"-file"}, {"-hierarchical"}, {"-file"}, range(1)),
+    "save_bd_design": (set(), set(), set(), range(1)),
+    "set_property": ({"-dict"}, set(), set(), range(1, 4)),
+    "update_compile_order": ({"-fileset"}, set(), set(), range(1)),
+    "update_ip_catalog": (set(), {"-rebuild"}, set(), range(1)),
+    "validate_bd_design": (set(), {"-force"}, set(), range(1)),
+    "wait_on_run": ({"-timeout"}, set(), set(), range(1, 2)),
+    "write_hw_platform": (
+        {"-file"},
+        {"-fixed", "-include_bit", "-force"},
+        {"-file"},
+        range(1),
+    ),
+}
+
+
+def complaint(call: list[str]) -> str | None:
+    """What is wrong with a call of a vendor's command."""
+    name, *arguments = call
+    valued, plain, required, others = COMMANDS[name]
+    seen: set[str] = set()
+    rest = []
+    i = 0
+    while i < len(arguments):
+        argument = arguments[i]
+        # A number below zero is no option.
+        if argument.startswith("-") and not argument[1:].isdigit():
+            if argument not in valued | plain:
+                return f"{name} has no option {argument}"
+            if argument in seen:
+                return f"{name} got {argument} twice"
+            seen.add(argument)
+            i += argument in valued
+            if i >= len(arguments):
+                return f"{name} {argument} lacks its value"
+        else:
+            rest.append(argument)
+        i += 1
+    if missing := required - seen:
+        return f"{name} lacks {sorted(missing)[0]}"
+    if name == "set_property" and "-dict" not in seen and len(rest) != 3:
+        return f"set_property needs name, value and object, not {rest}"
+    if len(rest) not in others:
+        return f"{name} has {len(rest)} arguments: {rest}"
+    return None
+
+
+@pytest.fixture(scope="session")
+def small_plan() -> Callable[..., BuildPlan]:
+    """The plan of a board with a small kernel, made once."""
+
+    @functools.cache
+    def make(name: str, **choices: Any) -> BuildPlan:
+        return make_plan(small(load_board(name)), Choices(**choices))
+
+    return make
+
+
 @dataclass
 class Vendor:
     """The vendor's tools, as far as they are stood in for.
 
-    `calls()` are the Tcl commands that Vivado was given: name and arguments.
+    `calls()` are the Tcl commands that Vivado was given: name and arguments. `complaints()` is what
+    is wrong with them.
     """
 
     folder: Path
@@ -79,6 +212,10 @@ class Vendor:
     def calls(self) -> list[list[str]]:
         text = self.log.read_text() if self.log.exists() else ""
         return [record.split("\x1f") for record in text.split("\x1e")[:-1]]
+
+    def complaints(self) -> list[str]:
+        """What is wrong with the calls so far."""
+        return [text for call in self.calls() if (text := complaint(call)) is not None]
 
     def remove(self, name: str) -> None:
         (self.folder / name).unlink()
@@ -112,7 +249,11 @@ def vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Vendor:
         "VENDOR_PLATFORM": "xilinx_u250_gen3x16_xdma_4_1_202210_1",
     }.items():
         monkeypatch.setenv(name, value)
-    (tmp_path / "run.tcl").write_text(f"source {HERE / 'vendor.tcl'}\nsource [lindex $argv 0]\n")
+    # A Tcl error ends Vivado in batch mode.
+    (tmp_path / "run.tcl").write_text(
+        f"source {HERE / 'vendor.tcl'}\n"
+        'if {[catch {source [lindex $argv 0]} text]} { puts "ERROR: $text"; exit 1 }\n'
+    )
     tools = Vendor(folder, log, monkeypatch.setenv)
     for name in SCRIPTS:
         tools.replace(name)

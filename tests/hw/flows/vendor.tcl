@@ -19,6 +19,8 @@ proc vendor_option {arguments name} {
     lindex $arguments [expr {[lsearch -exact $arguments $name] + 1}]
 }
 
+namespace eval ipx {}
+
 foreach {name result} {
     add_files {}
     apply_bd_automation {}
