@@ -58,9 +58,10 @@ def main(
                 calibration=None if calibration is None else load_array(calibration),
                 progress=status.update,
             )
-            compiled.overlay.save(target)
             if report is not None:
+                status.update("writing the report")
                 write_report(compiled.overlay.report, compiled.placement, report)
+            compiled.overlay.save(target)
     except (CompileError, ContainerError, InputError, UnknownBoardError) as error:
         print(f"sparse-compile: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None

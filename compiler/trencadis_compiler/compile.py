@@ -88,7 +88,7 @@ def _check_calibration(graph: Graph, calibration: Array) -> None:
         raise CompileError(f"the model has {len(graph.inputs)} inputs; the overlay takes one")
     info = graph.inputs[0]
     if (
-        len(calibration) == 0
+        not calibration.size
         or calibration.ndim != len(info.shape)
         or any(
             size is not None and size != have
@@ -171,7 +171,7 @@ def _named(path: Path) -> Iterator[None]:
 def _densities(network: Network, inputs: Array) -> dict[str, float]:
     """The part of each layer's activations that is not zero, over (at most some) inputs."""
     try:
-        keys = _input_format(network).keys(inputs[:PROFILE_WORDS])
+        keys = _input_format(network).keys(inputs[:PROFILE_WORDS] if inputs.ndim else inputs)
     except InputError as error:
         raise CompileError(f"calibration data: {error}") from error
     activations = keys.transpose(0, 3, 1, 2).astype(np.int64)

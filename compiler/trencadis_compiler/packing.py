@@ -133,18 +133,32 @@ def _collisions(occupied: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
 def _grow(collide: npt.NDArray[np.bool_], kernels_per_tile: int) -> list[list[int]]:
     """Tiles grown one at a time, by the kernel that rules out fewest of those that still fit."""
     free = np.arange(len(collide))
+    degrees = np.count_nonzero(collide, axis=1)
     tiles: list[list[int]] = []
     while free.size:
-        degrees = np.count_nonzero(collide[np.ix_(free, free)], axis=1)
-        tile = [int(free[np.argmax(degrees)])]
-        fit = free[~collide[tile[0], free] & (free != tile[0])]
+        chosen = int(free[np.argmax(degrees[free])])
+        tile = [chosen]
+        # Those that still fit, and with how many of these each collides.
+        stays = ~collide[chosen, free] & (free != chosen)
+        fit = free[stays]
+        ruled_out = degrees[fit] - _collisions_with(collide, fit, free[~stays])
         while fit.size and len(tile) < kernels_per_tile:
-            ruled_out = np.count_nonzero(collide[np.ix_(fit, fit)], axis=1)
-            tile.append(int(fit[np.argmin(ruled_out)]))
-            fit = fit[~collide[tile[-1], fit] & (fit != tile[-1])]
+            chosen = int(fit[np.argmin(ruled_out)])
+            tile.append(chosen)
+            stays = ~collide[chosen, fit] & (fit != chosen)
+            gone, fit = fit[~stays], fit[stays]
+            ruled_out = ruled_out[stays] - _collisions_with(collide, fit, gone)
         tiles.append(tile)
         free = np.setdiff1d(free, tile, assume_unique=True)
+        degrees[free] -= _collisions_with(collide, free, np.array(tile))
     return tiles
+
+
+def _collisions_with(
+    collide: npt.NDArray[np.bool_], kernels: npt.NDArray[np.intp], others: npt.NDArray[np.intp]
+) -> npt.NDArray[np.intp]:
+    """With how many of the others each of some kernels collides."""
+    return np.count_nonzero(collide[np.ix_(kernels, others)], axis=1)
 
 
 def _greedy(

@@ -129,6 +129,8 @@ def place(
             f"the network has {len(network.layers)} layers, more than the {room} of the overlay's "
             "programs; merge layers or choose a larger configuration"
         )
+    for layer in network.layers:
+        _check_output(layer, core, last=layer is network.layers[-1])
     best: tuple[float, list[tuple[int, LayerPlan]]] | None = None
     problem: CompileError | None = None
     feeds = _feeds(network, density or {})
@@ -187,6 +189,15 @@ def _boundaries(layers: int, core: CoreConfig) -> list[list[int]]:
 def _choose(layer: Layer, engine: EngineConfig, feed: Feed) -> LayerPlan:
     if feed.dense and not engine.dense_values:
         raise CompileError("the first engine of a chain must have a dense input")
+    rows = math.ceil(layer.weights.shape[0] / engine.requantisers)
+    selected = layer.winners is not None and layer.winners.selection is not abi.Selection.ALL
+    if rows > engine.reorder_rows or (
+        selected and rows > max(engine.select_rows, engine.whole_rows)
+    ):
+        raise CompileError(
+            f"layer {layer.name!r} has {layer.weights.shape[0]} channels, more than an engine of "
+            "the chain can put in order or select from; choose a larger configuration"
+        )
     if not feed.dense and not engine.list_entries:
         raise CompileError(
             f"layer {layer.name!r} reads activation lists, which this engine cannot hold"
@@ -238,7 +249,6 @@ def _allocate(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> lis
     for i, (engine, plan) in enumerate(planned):
         pool = pools[engine]
         name = plan.layer.name
-        _check_output(plan, last=i == len(planned) - 1)
         placement = PlacedLayer(
             plan=plan,
             engine=engine,
@@ -279,22 +289,25 @@ def _doubled(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> set[
     return doubled
 
 
-def _check_output(plan: LayerPlan, *, last: bool) -> None:
-    """Whether the engine's output stage can do what the layer wants."""
-    layer, config = plan.layer, plan.config
-    rows = math.ceil(layer.weights.shape[0] / config.requantisers)
-    if rows > config.reorder_rows:
+def _check_output(layer: Layer, core: CoreConfig, *, last: bool) -> None:
+    """Whether the output stage of an engine can do what the layer wants."""
+    most = max(config.reorder_rows * config.requantisers for config in core.engines)
+    channels = layer.weights.shape[0]
+    if channels > most:
         raise CompileError(
-            f"layer {layer.name!r} has {layer.weights.shape[0]} channels, more than the "
-            f"{config.reorder_rows * config.requantisers} that can be put in order; choose a "
+            f"layer {layer.name!r} has {channels} channels, more than the {most} that can be put "
+            "in order; choose a "
             "larger configuration"
         )
     if layer.winners and layer.winners.selection is not abi.Selection.ALL:
-        if rows > max(config.select_rows, config.whole_rows):
+        most = max(
+            max(config.select_rows, config.whole_rows) * config.requantisers
+            for config in core.engines
+        )
+        if channels > most:
             raise CompileError(
-                f"layer {layer.name!r} has k-WTA over {layer.weights.shape[0]} channels, more than "
-                f"the {max(config.select_rows, config.whole_rows) * config.requantisers} that the "
-                "selectors hold; choose a larger configuration"
+                f"layer {layer.name!r} has k-WTA over {channels} channels, more than the {most} "
+                "that the selectors hold; choose a larger configuration"
             )
         if last:
             raise CompileError(

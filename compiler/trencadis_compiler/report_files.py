@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from trencadis_compiler.errors import CompileError
 from trencadis_compiler.place import Placement
 from trencadis_hw.container import ContainerError, write_atomically
 
@@ -24,7 +25,16 @@ def write_report(report: Mapping[str, Any], placement: Placement, folder: Path) 
     ------
     ContainerError
         If a file cannot be written.
+    CompileError
+        If matplotlib is missing.
     """
+    try:
+        plots = {"cycles.png": _cycles_plot(report), "tiles.png": _tiles_plot(placement)}
+    except ImportError as error:
+        raise CompileError(
+            f"{folder}: plots need the package matplotlib ({error}); install it with: "
+            "pip install 'trencadis[compiler]'"
+        ) from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -44,8 +54,7 @@ def write_report(report: Mapping[str, Any], placement: Placement, folder: Path) 
                 "clock_mhz": report["clock_mhz"],
             }
         ),
-        "cycles.png": _cycles_plot(report),
-        "tiles.png": _tiles_plot(placement),
+        **plots,
     }
     for name, data in files.items():
         write_atomically(folder / name, data)

@@ -1,0 +1,279 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from click.testing import CliRunner
+
+from trencadis_compiler.cli import main
+from trencadis_hw.container import Overlay
+
+
+@pytest.fixture
+def model(writer) -> Path:
+    w = writer()
+    y = w.quantised(w.node("Conv", w.quantised("x"), w.integers(w.sparse(6, 2, 3, 3))), 2**-3)
+    y = w.node("Gemm", w.node("Flatten", y), w.integers(w.sparse(5, 216)), transB=1)
+    return w.save(w.quantised(y, 2**-2), 5)
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+def refused(folder: Path, *arguments: Any) -> str:
+    """The one line of a refusal; no file may have come or changed."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    result = run(*arguments)
+    assert result.exit_code == 2, result.output
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith("sparse-compile: ")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    return lines[0]
+
+
+def test_a_model_becomes_an_image_beside_it(model) -> None:
+    result = run(model)
+    assert result.exit_code == 0, result.output
+    image = model.with_suffix(".tcd")
+    overlay = Overlay.load(image)
+    assert overlay.input.name == "x"
+    for text in ("Conv3", "Gemm", "non-zeros", "packing", "cycles a word", f"{image}:"):
+        assert text in result.stdout
+    assert result.stderr == ""
+
+
+def test_the_same_model_gives_the_same_image(model, tmp_path) -> None:
+    for name in ("a.tcd", "b.tcd"):
+        assert run(model, "-o", tmp_path / name).exit_code == 0
+    assert (tmp_path / "a.tcd").read_bytes() == (tmp_path / "b.tcd").read_bytes()
+
+
+def test_report_as_json(model, tmp_path) -> None:
+    result = run(model, "-o", tmp_path / "out.tcd", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert report == Overlay.load(tmp_path / "out.tcd").report
+    assert [layer["name"] for layer in report["layers"]] == ["Conv3", "Gemm8"]
+    wanted = {"nonzeros", "kernels_per_tile", "tiles", "packing_efficiency", "cycles"}
+    assert wanted | {"kernel_shape", "multiplier_use"} <= report["layers"][0].keys()
+
+
+def test_report_as_files(model, tmp_path) -> None:
+    folder = tmp_path / "a" / "report"
+    assert run(model, "--report", folder).exit_code == 0
+    names = {path.name for path in folder.iterdir()}
+    assert names >= {"report.json", "estimate_layer_cycles.json", "cycles.png", "tiles.png"}
+    report = json.loads((folder / "report.json").read_text())
+    performance = json.loads((folder / "estimate_network_performance.json").read_text())
+    assert performance["cycles_per_word"] == report["cycles_per_word"]
+    assert performance["max_cycles_node_name"] in ("Conv3", "Gemm8")
+    assert (folder / "cycles.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_calibration_measures_relu_sparsity(model, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(0, 1, (20, 2, 8, 8)).astype("f4"))
+    without = json.loads(run(model, "--json").stdout)
+    result = run(model, "--json", "--calibration", tmp_path / "x.npy")
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert "estimated without a profile" in without["cycles_are"]
+    assert "estimated from the profile given" in report["cycles_are"]
+    assert report["layers"][1]["input_entries"] != without["layers"][1]["input_entries"]
+
+
+def test_names_that_look_like_markup(model) -> None:
+    graph = onnx.load(str(model))
+    next(n for n in graph.graph.node if n.op_type == "Conv").name = "[red]/conv[0]\x1b[31m[/]"
+    onnx.save(graph, str(model))
+    result = run(model)
+    assert result.exit_code == 0, result.output
+    assert "[red]/conv[0]\\x1b[31m[/]" in result.stdout
+    assert "\x1b" not in result.stdout
+
+
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(option) -> None:
+    result = run(option)
+    assert result.exit_code == 0
+    assert "--calibration" in result.stdout
+
+
+def test_version() -> None:
+    assert run("--version").exit_code == 0
+
+
+def test_no_arguments() -> None:
+    result = run()
+    assert result.exit_code == 2
+    assert "Missing argument 'MODEL'" in result.stderr
+
+
+# --- bad input -----------------------------------------------------------------------------------
+
+
+def test_missing_model(tmp_path) -> None:
+    assert "none.onnx: cannot be read: No such file" in refused(tmp_path, tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize("part", [0.01, 0.3, 0.9, 0.999])
+def test_truncated_model(model, part) -> None:
+    data = model.read_bytes()
+    model.write_bytes(data[: int(part * len(data))])
+    assert "; export it again" in refused(model.parent, model)
+
+
+def test_foreign_model(tmp_path) -> None:
+    path = tmp_path / "photo.onnx"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(1000))
+    assert "not an ONNX model" in refused(tmp_path, path)
+
+
+def test_unsupported_operators(writer, tmp_path) -> None:
+    w = writer(shape=(20,))
+    y = w.node("Softmax", w.node("MatMul", w.quantised("x"), w.integers(w.sparse(20, 9))))
+    path = w.save(w.node("Erf", y), 9)
+    assert "unsupported operators: Softmax 'Softmax4'; Erf 'Erf5'; " in refused(tmp_path, path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernels", "message"),
+    [
+        ((2, 90, 90), (4, 2, 3, 3), "needs 16200 dense input values on engine 0, of which 2048"),
+        (
+            (2, 8, 8),
+            (3000, 2, 8, 8),
+            "has 3000 channels, more than the 2048 that can be put in order",
+        ),
+        ((600, 2, 2), (4, 600, 2, 2), "no way of sharing them among 26 lanes fits"),
+    ],
+)
+def test_networks_that_are_too_big(writer, tmp_path, shape, kernels, message) -> None:
+    w = writer(shape=shape)
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(*kernels, density=0.02)))
+    text = refused(tmp_path, w.save(w.quantised(y, 0.5), kernels[0], "H", "W"))
+    assert message in text
+    assert "choose a larger configuration" in text
+
+
+def test_too_many_layers(writer, tmp_path) -> None:
+    w = writer(shape=(10,))
+    y = w.quantised("x")
+    for _ in range(9):
+        y = w.quantised(w.node("MatMul", y, w.integers(w.sparse(10, 10))))
+    text = refused(tmp_path, w.save(y, 10))
+    assert "the network has 9 layers, more than the 8 of the overlay's programs" in text
+
+
+def test_windows_that_the_formats_cannot_hold(writer, tmp_path) -> None:
+    w = writer(shape=(1, 20, 20))
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(4, 1, 1, 1, density=1)))
+    y = w.quantised(w.node("MaxPool", y, kernel_shape=[20, 20]), 0.5)
+    text = refused(tmp_path, w.save(y, 4, 1, 1))
+    assert "layer 'Conv3': SEQUENCE.pool_w must be in 0..15, not 19" in text
+    assert "use smaller maps, windows or strides" in text
+
+
+def test_k_wta_at_the_end(writer, tmp_path) -> None:
+    w = writer(shape=(20,))
+    y = w.quantised(w.node("MatMul", w.quantised("x"), w.integers(w.sparse(20, 9))))
+    values, indices = w.top_k(y, 2, axis=1)
+    zeros = w.node("ConstantOfShape", w.node("Shape", y))
+    y = w.node("ScatterElements", zeros, indices, values, axis=1)
+    assert "is the last and has k-WTA; the host takes all" in refused(tmp_path, w.save(y, 9))
+
+
+def test_unknown_board(model) -> None:
+    text = refused(model.parent, model, "--board", "u25O")
+    assert "board 'u25O' is not known; did you mean " in text
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"text", "not an array of numbers"),
+        (np.zeros((3, 2, 8), np.float32), r"must have shape ['N', 2, 8, 8], not [3, 2, 8]"),
+        (np.zeros((3, 2, 8, 8)), "must be float32, not float64"),
+        (np.full((3, 2, 8, 8), np.nan, np.float32), "must be finite, but is nan at [0, 0, 0, 0]"),
+        (np.zeros((0, 2, 8, 8), np.float32), "has no words"),
+        (np.zeros((), np.float32), "must have shape"),
+        (np.array(["a", "b"]), "not of numbers"),
+    ],
+    ids=["missing", "text", "shape", "type", "nan", "empty", "scalar", "strings"],
+)
+def test_bad_calibration_data(model, array, message) -> None:
+    path = model.with_name("x.npy")
+    if isinstance(array, bytes):
+        path.write_bytes(array)
+    elif array is not None:
+        np.save(path, array)
+    assert message in refused(model.parent, model, "--calibration", path)
+
+
+def test_output_in_a_folder_that_is_not_there(model) -> None:
+    text = refused(model.parent, model, "-o", model.parent / "none" / "out.tcd")
+    assert "out.tcd: cannot be written: No such file or directory" in text
+
+
+def test_output_that_is_the_model(model) -> None:
+    assert "is the model itself; choose another output" in refused(model.parent, model, "-o", model)
+
+
+def test_report_folder_that_is_a_file(model) -> None:
+    text = refused(model.parent, model, "--report", model)
+    assert "cannot be made: " in text
+
+
+def without(package: str, *arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run in a process in which a package cannot be imported."""
+    script = (
+        f"import sys; sys.modules[{package!r}] = None; "
+        "from trencadis_compiler.cli import main; main(prog_name='sparse-compile')"
+    )
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.parametrize(
+    ("package", "options"),
+    [("onnx_ir", []), ("onnxruntime", ["--calibration"]), ("matplotlib", ["--report"])],
+)
+def test_missing_packages(writer, tmp_path, package, options) -> None:
+    w = writer(shape=(20,))
+    if package == "onnxruntime":
+        path = w.save(w.node("MatMul", "x", w.constant(np.ones((20, 5), np.float32))), 5)
+        np.save(tmp_path / "x.npy", np.zeros((4, 20), np.float32))
+        options = [*options, tmp_path / "x.npy"]
+    else:
+        path = w.save(w.node("MatMul", w.quantised("x"), w.integers(w.sparse(20, 5))), 5)
+        options = [*options, tmp_path / "report"] if options else []
+    result = without(package, path, *options)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.count("\n") == 1
+    assert "pip install 'trencadis[compiler]'" in result.stderr
+    assert package in result.stderr
+    assert result.stdout == ""
+    assert not path.with_suffix(".tcd").exists()
+
+
+@pytest.mark.parametrize("package", ["amaranth", "torch", "onnxruntime", "cocotb"])
+def test_packages_that_are_not_needed(model, package) -> None:
+    result = without(package, model, "--json")
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["layers"]
+
+
+def test_where_nothing_may_be_written(model) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    folder = model.parent / "locked"
+    folder.mkdir(mode=0o555)
+    assert "Permission denied" in refused(model.parent, model, "-o", folder / "out.tcd")
