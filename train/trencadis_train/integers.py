@@ -5,6 +5,7 @@ Activations are bytes, weights are 8 bits, biases 32. The sums of a layer are in
 exact arithmetic.
 """
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -96,18 +97,24 @@ class IntegerLayer:
         weights = torch.from_numpy(self.weights.astype(np.float32)).to(values.device)
         if self.weights.ndim == 2:
             return functional.linear(values.double(), weights.double())
-        reach = int(np.abs(self.weights.astype(np.int64)).sum(axis=(1, 2, 3)).max())
         values = values.float()
-        parts = -(-reach * LARGEST_BYTE // EXACT_SUMS)
-        if parts == 1:
-            return functional.conv2d(values, weights, None, self.stride, self.padding)
-        # Too many for float32: convolve some channels at a time, and add in float64.
-        channels = np.array_split(np.arange(weights.shape[1]), min(2 * parts, weights.shape[1]))
         pieces = [
-            functional.conv2d(values[:, c], weights[:, c], None, self.stride, self.padding).double()
-            for c in map(torch.from_numpy, channels)
+            functional.conv2d(values[:, c], weights[:, c], None, self.stride, self.padding)
+            for c in self._pieces()
         ]
-        return torch.stack(pieces).sum(dim=0)
+        # What fits float32 on its own need not fit it together.
+        return pieces[0] if len(pieces) == 1 else torch.stack(pieces).double().sum(dim=0)
+
+    def _pieces(self) -> list[slice]:
+        """Channels whose sums are exact in float32, as few pieces as neighbours allow."""
+        magnitudes = np.abs(self.weights.astype(np.int64)).sum(axis=(2, 3)) * LARGEST_BYTE
+        starts, reach = [0], np.zeros(len(magnitudes), np.int64)
+        for channel, own in enumerate(magnitudes.T):
+            if (reach + own).max() > EXACT_SUMS and channel > starts[-1]:
+                starts.append(channel)
+                reach = np.zeros_like(reach)
+            reach = reach + own
+        return [slice(*pair) for pair in itertools.pairwise([*starts, magnitudes.shape[1]])]
 
     def __call__(self, values: torch.Tensor) -> torch.Tensor:
         """Bytes of the output for bytes of the input, both as floats."""
