@@ -210,6 +210,19 @@ def test_a_resumed_training_changes_the_same_masks():
     assert any((a != b).any() for a, b in zip(once, other, strict=True))
 
 
+def test_random_growth_is_another_one_every_time(monkeypatch):
+    seen = []
+
+    def change(module, m, fraction, scores, optimizer):
+        seen.append(scores.flat[:5].tolist())
+        return 0
+
+    monkeypatch.setattr(dynamic, "_change", change)
+    list(steps(DynamicMasks(every=4, regrow="random"), batches=12))
+    assert len(seen) == 8
+    assert len({tuple(numbers) for numbers in seen}) == 8
+
+
 @pytest.mark.parametrize("changes", [{"every": 0}, {"every": 2, "fraction": 0.0}])
 def test_nothing_changes_without_a_recipe_for_it(changes):
     assert not any(moved for _, moved, *_ in steps(DynamicMasks(**changes), batches=8))

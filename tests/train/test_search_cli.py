@@ -69,6 +69,9 @@ def test_a_search_from_recipe_to_picture(files):
     for row in rows:
         weights = 72 // int(row["layer.0.ways"]) + 800
         assert float(row["density"]) == pytest.approx(weights / 872, abs=1e-6)
+    (best,) = [row for row in rows if row["front"] == "True"][:1]
+    changes = f"--set layer.0.ways={best['layer.0.ways']} --set layer.0.winners="
+    assert f"trial {best['number']}: {changes}{best['layer.0.winners']}" in result.output
     assert (files / "out" / "front.png").read_bytes().startswith(b"\x89PNG")
     again = run(files, *options, "--vary", "layer.0.ways=1|2|4", "--vary", "layer.0.winners=1..3")
     assert again.exit_code == 0

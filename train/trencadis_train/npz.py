@@ -87,12 +87,10 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]
         shape, fortran, dtype = _header(file)
         if dtype.hasobject:
             return None
-        size = math.prod(shape) * dtype.itemsize
-        if size != member.file_size - file.tell():
-            raise ValueError(f"{member.filename} has not the size of its array")
         data = file.read()
+    size = math.prod(shape) * dtype.itemsize
     if len(data) != size:
-        raise ValueError(f"{member.filename} is truncated")
+        raise ValueError(f"{member.filename} has {len(data)} bytes for an array of {size}")
     array = np.frombuffer(data, dtype) if size else np.zeros(math.prod(shape), dtype)
     return array.reshape(shape, order="F" if fortran else "C")
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -188,7 +189,11 @@ def main(
             file=sys.stderr,
         )
         raise SystemExit(INTERRUPTED) from None
-    Console().print(_render(found, plan, output))
+    out = Console()
+    out.print(_render(found, plan, output))
+    for trial in _front(found):
+        changes = " ".join(f"--set {shlex.quote(text)}" for text in overrides(trial.values))
+        out.print(f"trial {trial.number}: {changes}", highlight=False, soft_wrap=True)
 
 
 def _check_space(recipe: Path, fixed: Sequence[str], space: Sequence[Dimension]) -> None:
@@ -260,21 +265,23 @@ def _line(trial: "Found", plan: "SearchPlan") -> str:
     return f"{start}  {density}  {accuracy}  {trial.seconds:.0f} s{meets}"
 
 
+def _front(found: Sequence["Found"]) -> list["Found"]:
+    """Trials of the front, the most accurate first."""
+    return sorted((trial for trial in found if trial.front), key=lambda t: -(t.accuracy or 0))
+
+
 def _render(found: Sequence["Found"], plan: "SearchPlan", output: Path) -> Table:
     last = [t for t in found if t.stage == len(plan.epochs) - 1 and t.state == "complete"]
-    front = sorted((t for t in last if t.front), key=lambda t: -(t.accuracy or 0))
     table = Table(title=f"{output / TABLE}: the front", title_justify="left")
     for column in ("trial", "accuracy", "density"):
         table.add_column(column, justify="right")
     table.add_column("meets")
-    table.add_column("changes of the recipe (--set)", overflow="fold")
-    for trial in front:
+    for trial in _front(found):
         table.add_row(
             str(trial.number),
             f"{100 * (trial.accuracy or 0):.2f} %",
             f"{100 * (trial.density or 0):.2f} %",
             "yes" if trial.meets else "no",
-            "\n".join(overrides(trial.values)),
         )
     short = sum(trial.stage == 0 for trial in found)
     table.caption = (
