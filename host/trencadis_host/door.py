@@ -58,8 +58,8 @@ class Run(Protocol):
         """Queue the run; a compute unit that is busy takes it afterwards."""
         ...
 
-    def wait(self, timeout_ms: int) -> RunState:
-        """Wait for the end, but not longer than that; may return earlier."""
+    def state(self) -> RunState:
+        """How far it is; after `DONE` it may be started again."""
         ...
 
     def close(self) -> None:

@@ -1,7 +1,9 @@
 """Inference from Python, with the call shape of onnxruntime's `InferenceSession`."""
 
 import os
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -10,7 +12,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_host.device import DeviceOptions, Statistics, open_device
+from trencadis_host.device import DeviceOptions, QueueingDevice, Statistics, open_device
 from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
@@ -77,6 +79,8 @@ class Session:
         )
         self._device = open_device(device, self._overlay, options)
         self._statistics: Statistics | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._turn = threading.Lock()
         self._closed = False
 
     @property
@@ -121,6 +125,66 @@ class Session:
         DeviceError
             If the device fails.
         """
+        words, copies = self._take(output_names, input_feed)
+        results, self._statistics = self._run(words)
+        return [unpack_outputs(self._overlay, results)] * copies
+
+    def submit(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, npt.ArrayLike]
+    ) -> Future[list[npt.NDArray[Any]]]:
+        """Infer a batch later, while others are under way.
+
+        Cards transfer the next batch while they compute the last one; on other devices a thread
+        takes batches one after the other. From a coroutine:
+        `await asyncio.wrap_future(session.submit(None, feed))`.
+
+        Parameters
+        ----------
+        output_names, input_feed : as in `run`
+
+        Returns
+        -------
+        Future
+            Of what `run` returns, or raises of the device's errors.
+
+        Raises
+        ------
+        InputError
+            If names, shapes or types are not the model's.
+        DeviceError
+            If the device takes no more.
+        """
+        words, copies = self._take(output_names, input_feed)
+        if isinstance(self._device, QueueingDevice):
+            pending = self._device.submit(words)
+        else:
+            if self._executor is None:
+                self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
+            pending = self._executor.submit(self._run, words)
+        promised: Future[list[npt.NDArray[Any]]] = Future()
+        promised.set_running_or_notify_cancel()
+
+        def finish(done: Future[tuple[npt.NDArray[np.uint8], Statistics]]) -> None:
+            try:
+                results, self._statistics = done.result()
+                promised.set_result([unpack_outputs(self._overlay, results)] * copies)
+            except BaseException as error:
+                promised.set_exception(error)
+
+        pending.add_done_callback(finish)
+        return promised
+
+    def _run(self, words: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], Statistics]:
+        """Compute words; one batch at a time, if the device does not queue them itself."""
+        if isinstance(self._device, QueueingDevice):
+            return self._device.run(words)
+        with self._turn:
+            return self._device.run(words)
+
+    def _take(
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, npt.ArrayLike]
+    ) -> tuple[npt.NDArray[np.uint8], int]:
+        """Words of a call, and how many times their output is wanted."""
         if self._closed:
             raise InputError("the session is closed; open another one")
         form = self._overlay.input
@@ -131,14 +195,14 @@ class Session:
             if name != known:
                 raise InputError(f"outputs must be among [{known!r}], not {name!r}")
         words = pack_inputs(self._overlay, np.asarray(input_feed[form.name]))
-        results, self._statistics = self._device.run(words)
-        outputs = unpack_outputs(self._overlay, results)
-        return [outputs] * (1 if output_names is None else len(output_names))
+        return words, 1 if output_names is None else len(output_names)
 
     def close(self) -> None:
-        """Let go of the device."""
+        """Let go of the device; batches that have not begun are given up."""
         if not self._closed:
             self._closed = True
+            if self._executor is not None:
+                self._executor.shutdown(cancel_futures=True)
             self._device.close()
 
     def __enter__(self) -> Self:

@@ -47,11 +47,11 @@ Words = npt.NDArray[np.uint8]
 PIECE_BYTES = 1 << 20
 """Most bytes of words, in or out, that are computed in one run."""
 
-WAIT_MS = 1
-"""How long XRT is waited for at a time, so that new words do not wait longer."""
+PAUSES_S = (20e-6, 500e-6)
+"""Pause between two looks at runs: at first, and at most, as it doubles while nothing ends.
 
-PAUSE_S = 0.0005
-"""Pause between two looks at runs where XRT does not wait itself, as in emulation."""
+XRT's own waits are not used. With a time limit they differ from version to version; the emulation
+driver's do not come back before the end."""
 
 GRACE_S = 5.0
 """Seconds in which a kernel must end a run that it was told to abort."""
@@ -126,6 +126,7 @@ class XrtDevice:
         self._queue: deque[Work] = deque()
         self._changed = threading.Condition()
         self._closing = False
+        self._pause_s = PAUSES_S[0]
         self._open()
         self._thread = threading.Thread(target=self._serve, name=f"device {name}", daemon=True)
         self._thread.start()
@@ -244,31 +245,37 @@ class XrtDevice:
                 if self._closing:
                     break
             try:
+                opened = bool(self._units)
+                if not opened:
+                    self._open()
+                    opened = True
                 self._step()
-            except DeviceError as error:
-                self._fail_all(error)
             except BaseException as error:
-                self._fail_all(DeviceError(f"device {self._name}: {type(error).__name__}: {error}"))
-        self._fail_all(DeviceAbortedError(f"device {self._name} was closed before a run was over"))
+                if not isinstance(error, DeviceError):
+                    error = DeviceError(f"device {self._name}: {type(error).__name__}: {error}")
+                # What has not begun gets another chance, unless there is no card to begin on.
+                self._fail_all(error, waiting=not opened)
+        error = DeviceAbortedError(f"device {self._name} was closed before a run was over")
+        self._fail_all(error, waiting=True)
 
     def _busy(self) -> bool:
         return any(unit.running for unit in self._units)
 
     def _step(self) -> None:
         """Start what can be started, and see what is over."""
-        if not self._units:
-            self._open()
         self._start()
-        begun = time.monotonic()
         over = False
         for unit in self._units:
             if unit.running:
                 over |= self._look(unit)
-        if not over and time.monotonic() - begun < PAUSE_S:
-            with self._changed:
-                room = any(unit.free for unit in self._units)
-                if not (room and self._queue) and not self._closing:
-                    self._changed.wait(PAUSE_S)
+        if over:
+            self._pause_s = PAUSES_S[0]
+            return
+        with self._changed:
+            room = any(unit.free for unit in self._units)
+            if not (room and self._queue) and not self._closing:
+                self._changed.wait(self._pause_s)
+        self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
 
     def _start(self) -> None:
         """Hand out pieces, to the compute unit that has the fewest."""
@@ -290,7 +297,7 @@ class XrtDevice:
     def _look(self, unit: LoadedUnit) -> bool:
         """Whether a compute unit's oldest run is over; its results are fetched."""
         slot = unit.running[0]
-        state = slot.wait(WAIT_MS)
+        state = slot.state()
         if state is RunState.PENDING:
             if time.monotonic() - unit.since > self._timeout_s:
                 self._give_up(unit)
@@ -333,20 +340,22 @@ class XrtDevice:
         if unit.abort():
             deadline = time.monotonic() + GRACE_S
             while time.monotonic() < deadline:
-                if slot.wait(WAIT_MS) is not RunState.PENDING:
+                if slot.state() is not RunState.PENDING:
                     unit.finished()
                     return
-                time.sleep(PAUSE_S)
+                time.sleep(PAUSES_S[1])
         raise DeviceTimeoutError(
             f"{error}; the kernel does not stop either, so the card is opened afresh"
         )
 
-    def _fail_all(self, error: DeviceError) -> None:
+    def _fail_all(self, error: DeviceError, *, waiting: bool) -> None:
         """Give up all that is under way, and the cards; the next run opens them again."""
-        with self._changed:
-            waiting, self._queue = list(self._queue), deque()
-        running = [slot.work for unit in self._units for slot in unit.running]
-        for work in (*running, *waiting):
+        given_up = [slot.work for unit in self._units for slot in unit.running]
+        if waiting:
+            with self._changed:
+                given_up += self._queue
+                self._queue.clear()
+        for work in given_up:
             if isinstance(work, Work):
                 _fail(work.batch, error)
         self._let_go()

@@ -70,7 +70,7 @@ class BindingRun:
         self._done = states.ERT_CMD_STATE_COMPLETED
         self._pending = {
             getattr(states, f"ERT_CMD_STATE_{name}", None)
-            for name in ("NEW", "QUEUED", "RUNNING", "SUBMITTED", "TIMEOUT")
+            for name in ("NEW", "QUEUED", "RUNNING", "SUBMITTED")
         }
         self._run: Any = run
 
@@ -91,12 +91,13 @@ class BindingRun:
         except RuntimeError as error:
             raise DeviceLostError(f"a run could not be started: {error}") from error
 
-    def wait(self, timeout_ms: int) -> RunState:
-        """Wait for the end."""
+    def state(self) -> RunState:
+        """How far it is."""
+        # Not `wait`, which keeps all other threads of Python waiting too.
         try:
-            state = self._run.wait(max(1, timeout_ms))
+            state = self._run.state()
         except RuntimeError as error:
-            raise DeviceLostError(f"a run could not be waited for: {error}") from error
+            raise DeviceLostError(f"a run's state is not known: {error}") from error
         if state == self._done:
             return RunState.DONE
         return RunState.PENDING if state in self._pending else RunState.FAILED

@@ -103,9 +103,9 @@ class Slot:
         self._run.start()
         self.work = work
 
-    def wait(self, timeout_ms: int) -> RunState:
-        """Wait for the end, but not longer than that."""
-        return self._run.wait(timeout_ms)
+    def state(self) -> RunState:
+        """How far the run is."""
+        return self._run.state()
 
     def record(self) -> Record:
         """What the kernel reported, as `abi.STATISTICS`.

@@ -15,7 +15,7 @@ import numpy as np
 
 from trencadis_host.device import DeviceError, Statistics
 from trencadis_host.xrt import XrtDevice, open_door
-from trencadis_hw.container import Overlay
+from trencadis_hw.container import ContainerError, Overlay
 from trencadis_sim.hw_emu.__main__ import PID_FILE
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
 
@@ -25,7 +25,6 @@ __all__ = ["main"]
 def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: float) -> int:
     """Serve the parent until it closes; the exit status."""
     parent = socket.socket(fileno=number)
-    overlay = Overlay.load(run_folder / "network.tcd")
     sending = threading.Lock()
 
     def send(frame: dict[str, Any], data: bytes | memoryview = b"") -> None:
@@ -33,9 +32,10 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
             send_frame(parent, frame, data)
 
     try:
+        overlay = Overlay.load(run_folder / "network.tcd")
         door = open_door()
         device = XrtDevice("hw_emu", door, range(cards), xclbin, overlay, timeout_s)
-    except DeviceError as error:
+    except (ContainerError, DeviceError) as error:
         send({"failed": type(error).__name__, "message": str(error)})
         return 1
     pids = sorted(int(file.read_text()) for file in run_folder.glob(f".run/*/hw_em/*/{PID_FILE}"))

@@ -1,0 +1,242 @@
+"""The real XRT over simulated RTL, and what can go wrong with it."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trencadis_boards import Board
+from trencadis_boards.board import Bank
+from trencadis_host import faults
+from trencadis_host.device import DeviceError
+from trencadis_hw import abi
+from trencadis_hw.container import Overlay
+from trencadis_sim.hw_emu.device import EmulatedCard, parse_shape
+from trencadis_sim.hw_emu.environment import write_environment
+from trencadis_sim.xclbin import write_emulation
+
+pytestmark = [pytest.mark.rtl, pytest.mark.usefixtures("xrt_library")]
+
+NEVER = 4_000_000_000
+"""Cycles until memory answers, in a kernel that is to hang."""
+
+
+def emulation(
+    folder: Path, overlay: Overlay, build_dir: Path, *, memory_mib: int = 64, **options: Any
+) -> Path:
+    board = Board(
+        name="test",
+        title="test",
+        clock_mhz=100,
+        kernels=1,
+        kernel={},
+        banks=(Bank(name="DDR[0]", size_mib=memory_mib, bits=64),),
+    )
+    return write_emulation(
+        folder, overlay.kernel, board, units=1, cards=1, build_dir=build_dir, **options
+    )
+
+
+@pytest.fixture(scope="module")
+def opener(
+    tmp_path_factory: pytest.TempPathFactory, overlay: Overlay, build_dir: Path
+) -> Callable[..., EmulatedCard]:
+    path = emulation(tmp_path_factory.mktemp("emulation"), overlay, build_dir)
+
+    def open_card(timeout_s: float = 60, path: Path = path) -> EmulatedCard:
+        return EmulatedCard(overlay, path, cards=1, timeout_s=timeout_s)
+
+    return open_card
+
+
+@pytest.fixture
+def card(opener) -> Iterator[EmulatedCard]:
+    with opener() as opened:
+        yield opened
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or only waits for its parent to notice."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def slow(card: EmulatedCard, words: Callable[..., Any]) -> Any:
+    """A batch that takes long enough to be disturbed."""
+    return card.submit(words(20_000))
+
+
+def test_closing_leaves_nothing_behind(opener, words, expected) -> None:
+    card = opener()
+    folder = card._xclbin.parent
+    process, simulators = card.process, card.simulators
+    assert process is not None
+    assert len(simulators) == 1
+    assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+    assert list(folder.glob("run-*"))
+    card.close()
+    assert all(ended(pid) for pid in (process, *simulators))
+    assert not list(folder.glob("run-*"))
+    with pytest.raises(faults.DeviceAbortedError, match="is closed"):
+        card.run(words(1))
+    card.close()
+
+
+def test_a_killed_simulator_is_a_lost_device(card, words, expected) -> None:
+    future = slow(card, words)
+    time.sleep(0.2)
+    process = card.process
+    os.kill(card.simulators[0], signal.SIGKILL)
+    with pytest.raises(faults.DeviceLostError, match="its simulator is gone"):
+        future.result(20)
+    wait_until(lambda: ended(process))
+    assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+
+
+def test_a_killed_process_is_a_lost_device(card, words, expected) -> None:
+    futures = [slow(card, words), card.submit(words(3))]
+    simulators = card.simulators
+    os.kill(card.process, signal.SIGKILL)
+    for future in futures:
+        with pytest.raises(faults.DeviceLostError, match="process with XRT in it is gone"):
+            future.result(20)
+    wait_until(lambda: ended(simulators[0]))
+    assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+
+
+def test_a_simulator_killed_while_idle_is_noticed(card, words, expected) -> None:
+    old = card.process
+    os.kill(card.simulators[0], signal.SIGKILL)
+    wait_until(lambda: card.process is None)
+    assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+    assert card.process != old
+
+
+def test_ctrl_c_in_the_middle_of_a_run(card, words, expected) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    timer = threading.Timer(0.3, signal.pthread_kill, (main, signal.SIGINT))
+    process, simulators = card.process, card.simulators
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        card.run(words(50_000))
+    assert ended(process)
+    wait_until(lambda: ended(simulators[0]))
+    assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+
+
+def test_a_core_that_never_finishes(
+    opener, overlay: Overlay, build_dir: Path, tmp_path: Path, words
+) -> None:
+    path = emulation(tmp_path, overlay, build_dir, latency_cycles=NEVER)
+    with opener(timeout_s=0.5, path=path) as card:
+        process = card.process
+        started = time.monotonic()
+        for _ in range(2):
+            with pytest.raises(faults.DeviceTimeoutError, match=r"no result after 0\.5 s"):
+                card.run(words(1))
+        assert time.monotonic() - started < 60
+        wait_until(lambda: ended(process))
+
+
+def test_a_run_that_is_too_long_is_aborted_and_the_next_one_works(opener, words, expected) -> None:
+    with opener(timeout_s=0.3) as card:
+        card.run(words(1))
+        with pytest.raises(faults.DeviceTimeoutError, match=r"no result after 0\.3 s"):
+            card.run(words(60_000))
+        assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+
+
+def test_memory_that_is_too_small(
+    opener, overlay: Overlay, build_dir: Path, tmp_path: Path, words, expected
+) -> None:
+    path = emulation(tmp_path, overlay, build_dir, memory_mib=1)
+    with opener(path=path) as card:
+        with pytest.raises(faults.DeviceMemoryError, match="memory group 0"):
+            card.run(words(60_000))
+        assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+
+
+def test_an_xclbin_of_another_platform(
+    opener, overlay: Overlay, build_dir: Path, tmp_path: Path
+) -> None:
+    path = emulation(tmp_path, overlay, build_dir)
+    configuration = tmp_path / "emconfig.json"
+    text = configuration.read_text()
+    configuration.write_text(text.replace("trencadis_test_emulation", "maker_board_shell_1"))
+    with pytest.raises(faults.WrongBitstreamError, match="card 0 is a maker_board_shell_1"):
+        opener(path=path)
+    assert not list(tmp_path.glob("run-*"))
+
+
+def test_a_damaged_xclbin(opener, overlay: Overlay, build_dir: Path, tmp_path: Path) -> None:
+    path = emulation(tmp_path, overlay, build_dir)
+    path.write_bytes(path.read_bytes()[:-1000])
+    with pytest.raises(faults.WrongBitstreamError, match="not a usable xclbin"):
+        opener(path=path)
+
+
+def test_an_image_for_another_configuration(
+    overlay: Overlay, build_dir: Path, tmp_path: Path
+) -> None:
+    path = emulation(tmp_path, overlay, build_dir)
+    kernel = replace(overlay.kernel, input_beats=9)
+    blocks = list(abi.unpack_blocks(overlay.image))
+    header = abi.HEADER.pack(version=abi.ABI_VERSION, configuration=kernel.digest)
+    blocks[0] = replace(blocks[0], rows=[header])
+    other = replace(overlay, kernel=kernel, image=abi.pack_blocks(blocks))
+    with pytest.raises(faults.WrongImageError, match="compile the model for that board"):
+        EmulatedCard(other, path, cards=1, timeout_s=10)
+
+
+def test_a_simulator_that_does_not_start(
+    opener, overlay: Overlay, build_dir: Path, tmp_path: Path, monkeypatch
+) -> None:
+    path = emulation(tmp_path, overlay, build_dir)
+    monkeypatch.setattr("trencadis_sim.hw_emu.device.START_S", 4.0)
+    monkeypatch.setenv("TRENCADIS_PYTHON", "/nonexistent/python")
+    with pytest.raises(faults.DeviceTimeoutError, match="did not start"):
+        opener(path=path)
+    assert not list(tmp_path.glob("run-*"))
+
+
+def test_a_missing_xrt(tmp_path: Path) -> None:
+    with pytest.raises(faults.XrtMissingError, match="apt install libxrt1"):
+        write_environment(tmp_path / "emulation", "board", [], libraries=[tmp_path])
+
+
+def test_two_processes_have_cards_of_their_own(opener, words, expected) -> None:
+    with opener() as one, opener() as two:
+        futures = [card.submit(words(20, seed)) for seed in range(3) for card in (one, two)]
+        for number, future in enumerate(futures):
+            assert np.array_equal(future.result(60)[0], expected(words(20, number // 2)))
+
+
+@pytest.mark.parametrize(
+    ("text", "shape"), [("", (1, 1)), ("2", (2, 1)), ("1x3", (1, 3)), ("2x2", (2, 2))]
+)
+def test_shapes(text: str, shape: tuple[int, int]) -> None:
+    assert parse_shape(text) == shape
+
+
+@pytest.mark.parametrize("text", ["x", "0", "1x0", "1x99", "-1", "1x2x3", "a"])
+def test_what_is_no_shape_is_refused(text: str) -> None:
+    with pytest.raises(DeviceError, match="cards x compute units"):
+        parse_shape(text)
