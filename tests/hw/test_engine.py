@@ -17,6 +17,7 @@ from trencadis_sim.streams import Context, simulate
 
 LOAD_BITS = 512
 CHANNELS = 4
+TABLE = [(7 * key + 3) % 256 for key in range(256)]
 CONFIGS: list[dict[str, Any]] = [
     {"routing": "banked"},
     {"routing": "banked", "lanes": 5, "tables": 1},
@@ -104,7 +105,10 @@ class TwoLayers:
             last_count=config.requantisers - 1,
             high=255,
         )
-        await rows(Target.SERIALISE, [serialise, serialise])
+        mapped = serialise | record_fields(abi.SERIALISE, use_table=int(config.tables > 0))
+        await rows(Target.SERIALISE, [serialise, mapped])
+        if config.tables:
+            await rows(Target.TABLE, TABLE)
         await rows(Target.SELECT, [abi.SELECT.pack(selection=0, whole=0, k=0)] * 2)
         lists = record_fields(
             abi.EMIT, emission=Emission.LISTS, out_map=1, buffers=1, pitch=CHANNELS, size=8
@@ -156,8 +160,11 @@ class TwoLayers:
         hidden = self._keys(inputs, 0, [0])
         lists = np.zeros((CHANNELS, self.config.lanes), np.int64)
         lists[:, 0] = hidden
+        keys = self._keys(lists, 1, list(range(CHANNELS)))
+        if self.config.tables:
+            keys = np.array(TABLE)[keys]
         return host_pieces(
-            self._keys(lists, 1, list(range(CHANNELS))),
+            keys,
             np.ones(CHANNELS, bool),
             self.config.requantisers,
         )

@@ -143,6 +143,15 @@ def test_every_short_vector(
 
 
 @pytest.mark.parametrize("selector", [StreamSelector, WholeSelector])
+@pytest.mark.parametrize("requantisers", [1, 4])
+def test_vectors_of_one_row(engine: MakeEngine, selector: Selector, requantisers: int) -> None:
+    config = engine(tiles=4, requantisers=requantisers, select_rows=1, whole_rows=1)
+    layers = [(1, Selection.EXACT), (requantisers, Selection.THRESHOLD)]
+    vectors = random_vectors(layers, requantisers, 20, seed=requantisers)
+    check(selector, config, layers, vectors)
+
+
+@pytest.mark.parametrize("selector", [StreamSelector, WholeSelector])
 def test_every_key_is_found(engine: MakeEngine, selector: Selector) -> None:
     config = engine(select_rows=2, whole_rows=2)
     vectors = [Vector((key, 255 - key), layer) for key in range(256) for layer in range(2)]
