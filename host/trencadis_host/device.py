@@ -178,12 +178,13 @@ def open_device(name: str, overlay: Overlay, options: DeviceOptions) -> Device:
         raise UnknownDeviceError(f"device {name!r} is not one of {', '.join(known)}{hint}")
     try:
         opener: Any = next(iter(found)).load()
+        device: Device = opener(argument, overlay, options)
     except ImportError as error:
+        package = (error.name or str(error)).split(".")[0]
         raise DeviceError(
-            f"device {name!r} needs the package {error.name!r}, which is not installed; install it "
+            f"device {name!r} needs the package {package!r}, which is not installed; install it "
             f"with: pip install 'trencadis[{kind}]'"
         ) from error
-    device: Device = opener(argument, overlay, options)
     return device
 
 

