@@ -1,0 +1,297 @@
+"""What a board's kernel takes of an UltraScale+ part, as Yosys synthesises it. `make synth`.
+
+No figure here is Vivado's. Yosys counts every LUT by itself, where a LUT6 holds two small ones; it
+leaves registers in front of and behind DSPs outside of them; it places nothing. One core is
+synthesised with everything that is around the cores; more cores are multiples of it.
+"""
+
+import hashlib
+import importlib.resources
+import json
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from trencadis_boards import Board, BoardError, load_board
+from trencadis_hw.config import KernelConfig
+from trencadis_hw.container import write_atomically
+from trencadis_sim.netlist import RESOURCES, Netlist
+
+__all__ = [
+    "SynthesisError",
+    "configuration_of",
+    "cores_that_fit",
+    "load_baseline",
+    "summarise",
+    "synthesise",
+]
+
+TOP = "trencadis"
+BLOCK_DEPTH = 4
+"""Blocks this deep below the kernel are synthesised on their own; what is deeper is part of them.
+
+A block that occurs many times is synthesised once."""
+CORE = "core_0"
+
+_MODULE = re.compile(r"^module (\\\S+ |\w+)(.*?)^endmodule\n", re.MULTILINE | re.DOTALL)
+_INSTANCE = re.compile(r"^  (\\\S+ |\w+) (?:\\\S+ |\w+) ?\(\n", re.MULTILINE)
+
+
+class SynthesisError(RuntimeError):
+    """There is no result. One line: what is missing or failed, and the remedy."""
+
+
+def synthesise(kernel: KernelConfig, folder: Path, progress: Callable[[str], None]) -> Netlist:
+    """The cells of a kernel with one core; kept in `folder` for the next time.
+
+    Parameters
+    ----------
+    kernel : KernelConfig
+        The kernel; its number of cores does not matter.
+    folder : Path
+        For Verilog, netlist and Yosys' log.
+    progress : callable
+        Told about each step.
+
+    Raises
+    ------
+    SynthesisError
+        If Yosys is missing or fails.
+    """
+    from trencadis_hw.generate import kernel_verilog
+
+    folder.mkdir(parents=True, exist_ok=True)
+    progress("generating Verilog")
+    verilog = kernel_verilog(replace(kernel, cores=1))
+    script = _script(verilog)
+    key = hashlib.sha256(f"{_yosys_version()}\0{script}\0{verilog}".encode()).hexdigest()[:16]
+    netlist = folder / f"{key}.json"
+    if not netlist.exists():
+        (folder / f"{key}.v").write_text(verilog)
+        progress("synthesising with Yosys")
+        script = script.replace("VERILOG", f"{key}.v").replace("NETLIST", f"{key}.tmp")
+        (folder / f"{key}.ys").write_text(script)
+        command = ["yosys", "-q", "-l", f"{key}.log", f"{key}.ys"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode or not (folder / f"{key}.tmp").exists():
+            lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
+            raise SynthesisError(
+                f"yosys failed with exit status {done.returncode}: "
+                f"{lines[0] if lines else 'no message'}; its log is {folder / key}.log"
+            )
+        (folder / f"{key}.tmp").replace(netlist)
+    progress("reading the netlist")
+    return Netlist(json.loads(netlist.read_text()), TOP)
+
+
+def _yosys_version() -> str:
+    program = shutil.which("yosys")
+    if program is None:
+        raise SynthesisError(
+            "yosys is needed to synthesise and is not installed; install it with your system's "
+            "package manager (Debian: apt install yosys)"
+        )
+    done = subprocess.run([program, "-V"], capture_output=True, text=True, check=True)
+    return " ".join(done.stdout.split()[:2])
+
+
+def _script(verilog: str) -> str:
+    """Yosys' script, for files called VERILOG and NETLIST."""
+    kept = " ".join(_blocks(verilog))
+    return f"""read_verilog VERILOG
+setattr -mod -set keep_hierarchy 1 {kept}
+synth_xilinx -family xcup -uram -noiopad -noclkbuf -flatten -top {TOP} -run begin:check
+opt_merge
+clean
+write_json NETLIST
+"""
+
+
+def _blocks(verilog: str) -> list[str]:
+    """Modules that are synthesised on their own."""
+    children = {
+        name.strip().lstrip("\\"): [child.strip().lstrip("\\") for child in _INSTANCE.findall(body)]
+        for name, body in _MODULE.findall(verilog)
+    }
+    level, blocks = [TOP], []
+    for _ in range(BLOCK_DEPTH):
+        level = sorted({c for name in level for c in children[name] if c in children})
+        blocks += level
+    return list(dict.fromkeys(blocks))
+
+
+def configuration_of(kernel: KernelConfig) -> str:
+    """Fingerprint of a kernel but for its number of cores: what a result holds for."""
+    return f"{replace(kernel, cores=1).digest:016x}"
+
+
+def summarise(board: Board, kernel: KernelConfig, netlist: Netlist) -> dict[str, Any]:
+    """Everything that is reported of a board's kernel, JSON-ready."""
+    total = netlist.usage()
+    modules = dict(netlist.blocks(2))
+    core = netlist.usage(modules[CORE])
+    around = {name: total.get(name, 0) - core.get(name, 0) for name in total}
+    path = netlist.longest_path()
+    multipliers = kernel.core.multipliers
+    fits = cores_that_fit(board, core, around)
+    return {
+        "board": board.name,
+        "tool": f"{_yosys_version()}, synth_xilinx -family xcup",
+        "configuration": configuration_of(kernel),
+        "multipliers_per_core": multipliers,
+        "words_per_core": kernel.core.words,
+        "core": core,
+        "around_cores": around,
+        "lut_per_multiplier": core["lut"] / multipliers,
+        "dsp_registers_outside": netlist.dsp_registers(),
+        "logic_levels": path.levels,
+        "carry_cells": path.carry_cells,
+        "longest_path": [path.cells[0], path.cells[-1]] if path.cells else [],
+        "cores_that_fit": fits,
+        "blocks": _block_table(netlist),
+    }
+
+
+def cores_that_fit(
+    board: Board, core: Mapping[str, float], around: Mapping[str, float]
+) -> dict[str, int]:
+    """Cores on the whole board by resource, and `all` for what fits them all.
+
+    On a part with regions a kernel is in one of them, and regions have equal kernels.
+    """
+    regions = [region.resources for region in board.regions] or [board.resources]
+    kernels_a_region = max(1, board.kernels // len(regions))
+    fits = {}
+    for name in RESOURCES:
+        if not core.get(name):
+            continue
+        room = min(board.budget * region.get(name, 0) for region in regions) / kernels_a_region
+        cores = max(0, math.floor((room - around.get(name, 0)) / core[name]))
+        fits[name] = cores * board.kernels
+    fits["all"] = min(fits.values())
+    return fits
+
+
+def _block_table(netlist: Netlist) -> list[dict[str, Any]]:
+    """Instances of the same module under the same parent, together."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for path, module in netlist.blocks(BLOCK_DEPTH):
+        if path:
+            plain = ".".join(re.sub(r"(_\d+)+$", "", part) for part in path.split("."))
+            counts[plain, module] += 1
+    merged: dict[str, Counter[str]] = {}
+    for (path, module), count in counts.items():
+        entry = merged.setdefault(path, Counter())
+        entry["count"] += count
+        for name, amount in netlist.usage(module).items():
+            entry[name] += count * amount  # type: ignore[assignment]
+    return [{"block": path, **merged[path]} for path in sorted(merged)]
+
+
+def load_baseline(board: str) -> dict[str, Any] | None:
+    """The result that is kept with the sources, if there is one."""
+    file = importlib.resources.files("trencadis_sim").joinpath("synthesis", f"{board}.json")
+    return json.loads(file.read_text("utf-8")) if file.is_file() else None
+
+
+def _comparison(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
+    table = Table(title=f"{now['board']}, by {now['tool']}", title_justify="left")
+    for heading in ("figure", "now", "baseline", "change"):
+        table.add_column(heading, justify="left" if heading == "figure" else "right")
+
+    def row(label: str, value: float, old: float | None) -> None:
+        shown = f"{value:,.1f}".removesuffix(".0")
+        if old is None:
+            table.add_row(label, shown, "", "")
+            return
+        change = f"{100 * (value - old) / old:+.1f} %" if old else ("" if value == old else "new")
+        table.add_row(label, shown, f"{old:,.1f}".removesuffix(".0"), change)
+
+    for place in ("core", "around_cores"):
+        for name in (*RESOURCES, "lutram"):
+            old = before[place].get(name, 0) if before else None
+            row(f"{place.replace('_', ' ')}: {name}", now[place].get(name, 0), old)
+    for name in ("lut_per_multiplier", "dsp_registers_outside", "logic_levels", "carry_cells"):
+        row(name.replace("_", " "), now[name], before[name] if before else None)
+    for name, cores in now["cores_that_fit"].items():
+        old = before["cores_that_fit"].get(name, 0) if before else None
+        row(f"cores that fit: {name}", cores, old)
+    return table
+
+
+def _blocks_table(result: Mapping[str, Any]) -> Table:
+    table = Table(title="blocks of one core, and what is around it", title_justify="left")
+    table.add_column("block")
+    names = ("count", *RESOURCES, "lutram")
+    for name in names:
+        table.add_column(name, justify="right")
+    for block in result["blocks"]:
+        depth = block["block"].count(".")
+        if block.get("lut", 0) + block.get("ff", 0) < 50 and depth > 2:
+            continue
+        label = "  " * depth + block["block"].rsplit(".", 1)[-1]
+        table.add_row(label, *(f"{block.get(name, 0):,g}" for name in names))
+    return table
+
+
+@click.command()
+@click.argument("board")
+@click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder to write a new baseline to.")
+@click.option("--strict", is_flag=True, help="Fail if a resource grew by more than 2 %.")
+def main(board: str, build: Path, keep: Path | None, strict: bool) -> None:
+    """Synthesise the kernel of BOARD, and write BUILD/synth/BOARD.json."""
+    started = time.perf_counter()
+    messages = Console(stderr=True)
+    try:
+        description = load_board(board)
+        kernel = KernelConfig.from_dict(dict(description.kernel))
+        with messages.status("synthesising") as status:
+            netlist = synthesise(kernel, build / "synth" / "netlists", status.update)
+            result = summarise(description, kernel, netlist)
+    except BoardError as error:
+        print(f"synth: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except SynthesisError as error:
+        print(f"synth: {error}", file=sys.stderr)
+        raise SystemExit(1) from None
+    text = (json.dumps(result, indent=1) + "\n").encode()
+    write_atomically(build / "synth" / f"{description.name}.json", text)
+    before = load_baseline(description.name)
+    console = Console(width=110)
+    console.print(_blocks_table(result))
+    console.print(_comparison(result, before))
+    console.print(f"longest path: {' ... '.join(result['longest_path'])}", highlight=False)
+    messages.print(f"{time.perf_counter() - started:.0f} s")
+    if keep is not None:
+        keep.mkdir(parents=True, exist_ok=True)
+        write_atomically(keep / f"{description.name}.json", text)
+    if strict and before and _grew(result, before):
+        print(f"synth: {_grew(result, before)}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def _grew(now: Mapping[str, Any], before: Mapping[str, Any]) -> str:
+    """The resources that grew by more than 2 %, in words."""
+    grown = [
+        f"{name} from {before['core'].get(name, 0):,g} to {now['core'].get(name, 0):,g}"
+        for name in RESOURCES
+        if now["core"].get(name, 0) > 1.02 * before["core"].get(name, 0)
+    ]
+    return f"a core takes more: {', '.join(grown)}" if grown else ""
+
+
+if __name__ == "__main__":
+    main()
