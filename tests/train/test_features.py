@@ -47,6 +47,13 @@ def test_silence_is_zero_and_short_recordings_are_filled_up():
     assert (log_mel(longer[None]) == log_mel(tone(500)[None])).all()
 
 
+def test_many_recordings_are_each_on_their_own():
+    samples = np.random.default_rng(0).integers(-9000, 9000, (67, 8000)).astype(np.int16)
+    one_by_one = np.concatenate([log_mel(clip[None]) for clip in samples])
+    assert (log_mel(samples) == one_by_one).all()
+    assert log_mel(samples[:0]).shape == (0, 32, 32)
+
+
 def test_the_grid_of_bytes():
     power = 10 ** (np.array([-75, -75 + 90 / 255, 15, 40, -200]) / 10)
     assert quantise_power(power - 1e-10).tolist() == [0, 1, 255, 255, 0]
