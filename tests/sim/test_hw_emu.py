@@ -1,5 +1,6 @@
 """The simulator's side of XRT's emulation protocol, with a driver of the tests' own."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -112,12 +113,8 @@ def test_known_messages(message: bytes, fields: dict[int, int | bytes]) -> None:
 
 @given(st.binary(max_size=60))
 def test_damaged_messages_are_refused(message: bytes) -> None:
-    try:
-        fields = list(decode(message))
-    except WireError as error:
-        assert "\n" not in str(error)
-    else:
-        assert all(number >= 0 for number, _ in fields)
+    with contextlib.suppress(WireError):
+        assert all(number >= 0 for number, _ in decode(message))
 
 
 def test_headers_are_always_of_the_same_length() -> None:
@@ -190,9 +187,13 @@ def test_a_simulation_that_fails_tells_the_driver(card: Card, kernel: Counter) -
     kernel.advance = fail  # type: ignore[method-assign]
     ask(card, Call.WRITE_KERNEL, {2: BASE + 0x10, 3: 4, 4: b"\x05\0\0\0"})
     ask(card, Call.WRITE_KERNEL, {2: BASE, 3: 4, 4: b"\x01\0\0\0"})
-    with pytest.raises(ZeroDivisionError):
+
+    def poll() -> None:
         for _ in range(1000):
             control(card)
+
+    with pytest.raises(ZeroDivisionError):
+        poll()
 
 
 def test_unknown_calls_are_refused(card: Card) -> None:
@@ -268,14 +269,10 @@ def test_an_environment_is_written_for_a_folder(tmp_path: Path) -> None:
     for name in ("libxrt_hwemu.so.2", "libxrt_core.so.2", "libother.so"):
         (tmp_path / "libraries" / name).touch()
     folder = tmp_path / "it's here"
-    for _ in range(2):
-        values = write_environment(
-            folder,
-            "board",
-            [Bank("D", 0, 3 << 30, True)],
-            cards=2,
-            libraries=[tmp_path / "libraries"],
-        )
+    banks = [Bank("D", 0, 3 << 30, True)]
+    libraries = [tmp_path / "libraries"]
+    write_environment(folder, "board", banks, libraries=libraries)
+    values = write_environment(folder, "board", banks, cards=2, libraries=libraries)
     assert values == variables(folder, "trencadis")
     assert sorted(entry.name for entry in (folder / "xrt" / "lib").iterdir()) == [
         "libxrt_core.so.2",
