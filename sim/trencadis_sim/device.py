@@ -59,6 +59,7 @@ class SimulatedKernel:
                 None,
                 [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64],
             ),
+            "set_fault": (None, [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64]),
             "write": (None, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32]),
             "read": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_uint32]),
             "run": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_uint64]),
@@ -71,6 +72,10 @@ class SimulatedKernel:
         self._handle = self._library.trencadis_open()
         self.memory = np.zeros(memory_bytes, np.uint8)
         self._library.trencadis_set_memory(self._handle, self.memory.ctypes.data, memory_bytes)
+        self.set_timing(latency_cycles=latency_cycles, stall=stall, seed=seed)
+
+    def set_timing(self, *, latency_cycles: int, stall: int, seed: int) -> None:
+        """Change how memory behaves from now on; parameters are those of the class."""
         self._library.trencadis_set_timing(self._handle, latency_cycles, stall, seed)
 
     def grow(self, memory_bytes: int) -> None:
@@ -85,6 +90,10 @@ class SimulatedKernel:
         """Work on memory that others have access to, instead of memory of its own."""
         self.memory = memory
         self._library.trencadis_set_memory(self._handle, memory.ctypes.data, len(memory))
+
+    def fail(self, first: int, size: int) -> None:
+        """Answer accesses to these bytes of memory with errors from now on; none if `size` is 0."""
+        self._library.trencadis_set_fault(self._handle, first, size)
 
     def write(self, register: int, value: int) -> None:
         """Write a 32-bit register."""
@@ -128,6 +137,13 @@ class Simulator:
         The network.
     options : DeviceOptions
         Where simulators are kept, how long a run may take, whom to tell.
+    latency_cycles, stall, seed
+        As in `SimulatedKernel`.
+
+    Attributes
+    ----------
+    kernel : SimulatedKernel
+        What is simulated.
 
     Raises
     ------
@@ -135,7 +151,15 @@ class Simulator:
         If the simulator cannot be built.
     """
 
-    def __init__(self, overlay: Overlay, options: DeviceOptions) -> None:
+    def __init__(
+        self,
+        overlay: Overlay,
+        options: DeviceOptions,
+        *,
+        latency_cycles: int = 40,
+        stall: int = 0,
+        seed: int = 0,
+    ) -> None:
         self._overlay = overlay
         self._options = options
         try:
@@ -143,65 +167,109 @@ class Simulator:
         except SimulatorError as error:
             raise DeviceError(f"device sim: {error}") from error
         self._image_bytes = _pages(len(overlay.image))
-        self._kernel = SimulatedKernel(library, self._image_bytes + 3 * PAGE)
+        self.kernel = SimulatedKernel(
+            library,
+            self._image_bytes + 3 * PAGE,
+            latency_cycles=latency_cycles,
+            stall=stall,
+            seed=seed,
+        )
         self._loaded = False
+        self._count = 0
 
     @property
     def name(self) -> str:
         """What the device calls itself."""
         return "sim"
 
+    @property
+    def image_address(self) -> int:
+        """Where the image is in memory."""
+        return 0
+
+    @property
+    def statistics_address(self) -> int:
+        """Where the kernel writes `abi.STATISTICS`."""
+        return self._image_bytes
+
+    @property
+    def input_address(self) -> int:
+        """Where input words are."""
+        return self._image_bytes + PAGE
+
+    @property
+    def output_address(self) -> int:
+        """Where the kernel writes the output words of the run."""
+        return self.input_address + _pages(self._count * self._overlay.input_bytes)
+
     def run(self, words: Words) -> tuple[Words, Statistics]:
         """Compute words; see `Device.run`."""
-        overlay, kernel = self._overlay, self._kernel
-        beat = overlay.kernel.bus_bytes
-        count = len(words)
-        image_at = 0
-        statistics_at = self._image_bytes
-        input_at = statistics_at + PAGE
-        output_at = input_at + _pages(words.nbytes)
-        output_bytes = count * overlay.output_bytes
-        kernel.grow(output_at + _pages(output_bytes))
+        self.start(words)
+        return self.finish()
 
+    def start(self, words: Words) -> None:
+        """Begin a run; the clock stands still until `finish`, or `kernel.advance`."""
+        overlay, kernel = self._overlay, self.kernel
+        self._count = len(words)
+        kernel.grow(self.output_address + _pages(self._count * overlay.output_bytes))
         if not self._loaded:
-            kernel.memory[image_at : image_at + len(overlay.image)] = np.frombuffer(
-                overlay.image, np.uint8
-            )
-        kernel.memory[input_at : input_at + words.nbytes] = words.reshape(-1)
+            self._put(self.image_address, np.frombuffer(overlay.image, np.uint8))
+        self._put(self.input_address, words.reshape(-1))
+        self._put(self.statistics_address, np.zeros(abi.STATISTICS.bits // 8, np.uint8))
         for register, address in (
-            (abi.Register.IMAGE, image_at),
-            (abi.Register.INPUT, input_at),
-            (abi.Register.OUTPUT, output_at),
-            (abi.Register.STATISTICS, statistics_at),
+            (abi.Register.IMAGE, self.image_address),
+            (abi.Register.INPUT, self.input_address),
+            (abi.Register.OUTPUT, self.output_address),
+            (abi.Register.STATISTICS, self.statistics_address),
         ):
             kernel.write(register, address)
             kernel.write(register + 4, address >> 32)
+        beat = overlay.kernel.bus_bytes
         command = abi.Command.RUN if self._loaded else abi.Command.LOAD | abi.Command.RUN
         for register, value in (
             (abi.Register.IMAGE_BEATS, math.ceil(len(overlay.image) / beat)),
             (abi.Register.INPUT_BEATS, words.nbytes // beat),
-            (abi.Register.WORDS, count),
+            (abi.Register.WORDS, self._count),
             (abi.Register.COMMAND, command),
             (abi.Register.GLOBAL_INTERRUPT_ENABLE, 1),
             (abi.Register.INTERRUPT_ENABLE, 1),
             (abi.Register.CONTROL, 1),
         ):
             kernel.write(register, value)
+
+    def finish(self) -> tuple[Words, Statistics]:
+        """Let the run end; what `run` returns and raises."""
+        # Whatever goes wrong, the next run starts afresh.
+        self._loaded = False
         self._wait()
-        record = abi.STATISTICS.unpack(
-            int.from_bytes(
-                kernel.memory[statistics_at : statistics_at + abi.STATISTICS.bits // 8].tobytes(),
-                "little",
+        pattern = self._get(self.statistics_address, abi.STATISTICS.bits // 8).tobytes()
+        record = abi.STATISTICS.unpack(int.from_bytes(pattern, "little"))
+        status = abi.Status(record["status"] | self.kernel.read(abi.Register.STATUS))
+        raise_for_status(self.name, status)
+        if record["version"] != abi.ABI_VERSION:
+            raise DeviceError(
+                f"device sim: statistics of version {record['version']}, not {abi.ABI_VERSION}; "
+                "nothing, or something else, was written to their buffer"
             )
-        )
-        raise_for_status(self.name, abi.Status(record["status"]))
         self._loaded = True
-        outputs = kernel.memory[output_at : output_at + output_bytes].copy()
-        return outputs.reshape(count, overlay.output_bytes), Statistics.from_record(record)
+        size = self._overlay.output_bytes
+        outputs = self._get(self.output_address, self._count * size).copy()
+        return outputs.reshape(self._count, size), Statistics.from_record(record)
+
+    def reset(self) -> None:
+        """Pull the reset line, whatever goes on; the next run loads the image again."""
+        self.kernel.reset()
+        self._loaded = False
+
+    def _put(self, address: int, data: Words) -> None:
+        self.kernel.memory[address : address + len(data)] = data
+
+    def _get(self, address: int, size: int) -> Words:
+        return self.kernel.memory[address : address + size]
 
     def close(self) -> None:
         """End the simulation."""
-        self._kernel.close()
+        self.kernel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -216,13 +284,12 @@ class Simulator:
 
     def _wait(self) -> None:
         """Let the clock run until the kernel is done."""
-        kernel = self._kernel
+        kernel = self.kernel
         deadline = time.monotonic() + self._options.timeout_s
         while not kernel.interrupt:
             kernel.advance(SLICE_CYCLES)
             if time.monotonic() > deadline and not kernel.interrupt:
-                kernel.reset()
-                self._loaded = False
+                self.reset()
                 raise DeviceError(
                     f"device sim: no result after {self._options.timeout_s:g} s; give it more time, "
                     "or fewer words"

@@ -60,10 +60,17 @@ public:
         random.state = seed * 0x9E3779B97F4A7C15ULL + 1;
     }
 
+    // Accesses to these bytes are answered with an error.
+    void set_fault(uint64_t first, uint64_t size) {
+        fault_first = first;
+        fault_size = size;
+    }
+
     void reset() {
         reads.clear();
         writes.clear();
         answers.clear();
+        write_error = 0;
         model->ap_rst_n = 0;
         model->s_axi_control_awvalid = model->s_axi_control_wvalid = 0;
         model->s_axi_control_arvalid = 0;
@@ -169,25 +176,27 @@ private:
         return address <= memory_size && memory_size - address >= BUS_BYTES;
     }
 
+    // The answer to an access of a beat: OKAY, SLVERR or DECERR.
+    uint32_t response(uint64_t address) const {
+        if (!inside(address)) return 3;
+        return address - fault_first < fault_size ? 2 : 0;
+    }
+
     void offer_read() {
         const Burst& burst = reads.front();
         model->m_axi_gmem_rvalid = 1;
         model->m_axi_gmem_rlast = burst.beats == 1;
-        if (inside(burst.address)) {
-            load_beat(model->m_axi_gmem_rdata, memory + burst.address);
-            model->m_axi_gmem_rresp = 0;
-        } else {
-            model->m_axi_gmem_rresp = 3;  // DECERR
-        }
+        model->m_axi_gmem_rresp = response(burst.address);
+        if (!model->m_axi_gmem_rresp) load_beat(model->m_axi_gmem_rdata, memory + burst.address);
     }
 
     void take_write() {
         // The kernel sends data only after its address.
         Burst& burst = writes.front();
-        if (inside(burst.address))
-            store_beat(model->m_axi_gmem_wdata, model->m_axi_gmem_wstrb, memory + burst.address);
+        if (const uint32_t error = response(burst.address))
+            write_error = error;
         else
-            write_error = 3;
+            store_beat(model->m_axi_gmem_wdata, model->m_axi_gmem_wstrb, memory + burst.address);
         burst.address += BUS_BYTES;
         if (--burst.beats == 0) {
             answers.push_back({0, write_error, now + latency});
@@ -200,6 +209,7 @@ private:
     std::unique_ptr<Vtrencadis> model;
     uint8_t* memory = nullptr;
     uint64_t memory_size = 0;
+    uint64_t fault_first = 0, fault_size = 0;
     uint64_t now = 0;
     uint32_t latency = 0;
     uint32_t stall = 0;
@@ -219,6 +229,9 @@ void trencadis_set_memory(void* device, uint8_t* bytes, uint64_t size) {
 }
 void trencadis_set_timing(void* device, uint32_t latency, uint32_t stall_256, uint64_t seed) {
     static_cast<Device*>(device)->set_timing(latency, stall_256, seed);
+}
+void trencadis_set_fault(void* device, uint64_t first, uint64_t size) {
+    static_cast<Device*>(device)->set_fault(first, size);
 }
 void trencadis_write(void* device, uint32_t address, uint32_t value) {
     static_cast<Device*>(device)->write_register(address, value);

@@ -10,12 +10,13 @@ import numpy.typing as npt
 
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
+from trencadis_compiler.ir import Network
 from trencadis_compiler.reference import evaluate
 from trencadis_host.packing import unpack_outputs
 from trencadis_host.session import Session
 from trencadis_hw.container import Overlay
 
-__all__ = ["Agreement", "onnxruntime_outputs", "reference_outputs", "verify"]
+__all__ = ["Agreement", "onnxruntime_outputs", "reference_outputs", "reference_words", "verify"]
 
 Array = npt.NDArray[Any]
 
@@ -45,17 +46,39 @@ class Agreement:
 def reference_outputs(model: Path, overlay: Overlay, inputs: Array) -> Array:
     """The model's outputs in exact arithmetic, straight from the ONNX file."""
     network = import_model(model)
-    keys = overlay.input.keys(inputs).transpose(0, 3, 1, 2).astype(np.int64)
+    keys = overlay.input.keys(inputs).transpose(0, 3, 1, 2)
+    return unpack_outputs(overlay, reference_words(network, overlay, keys))
+
+
+def reference_words(
+    network: Network, overlay: Overlay, keys: npt.NDArray[np.integer]
+) -> npt.NDArray[np.uint8]:
+    """Output words in exact arithmetic, as every device must give them.
+
+    Parameters
+    ----------
+    network : Network
+        What was compiled.
+    overlay : Overlay
+        What it was compiled to.
+    keys : int array, shape (words, channels, rows, columns)
+        Keys of the input.
+
+    Returns
+    -------
+    uint8 array, shape (words, overlay.output_bytes)
+        Where a word has no output, zeros.
+    """
     outputs = evaluate(network, keys).transpose(0, 2, 3, 1)
     form = overlay.output
     places = np.zeros(
-        (len(inputs), form.rows, form.columns, form.places), "<i4" if form.raw else np.uint8
+        (len(outputs), form.rows, form.columns, form.places), "<i4" if form.raw else np.uint8
     )
     places[..., list(form.order)] = outputs
-    words = np.zeros((len(inputs), overlay.output_bytes), np.uint8)
-    flat = places.reshape(len(inputs), -1).view(np.uint8)
+    words = np.zeros((len(outputs), overlay.output_bytes), np.uint8)
+    flat = places.reshape(len(outputs), -1).view(np.uint8)
     words[:, : flat.shape[1]] = flat
-    return unpack_outputs(overlay, words)
+    return words
 
 
 def onnxruntime_outputs(model: Path, inputs: Array) -> Array:

@@ -1,0 +1,152 @@
+"""The RTL of whole kernels, simulated: outputs against exact arithmetic, cycles against the plan."""
+
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trencadis_host.device import DeviceError, DeviceOptions
+from trencadis_hw import abi
+from trencadis_sim.device import Simulator
+
+pytestmark = pytest.mark.rtl
+
+MakeCase = Callable[..., Any]
+
+
+@contextmanager
+def simulator(case: Any, build_dir: Path, **timing: int) -> Iterator[Simulator]:
+    with Simulator(case.overlay, DeviceOptions(build_dir=build_dir), **timing) as device:
+        yield device
+
+
+@pytest.mark.parametrize("stall", [0, 60, 200])
+def test_equals_exact_arithmetic(
+    make_case: MakeCase, build_dir: Path, spec: Any, kernel: str, stall: int
+) -> None:
+    # An odd number of words: not all cores, nor both words in lockstep, are busy to the end.
+    case = make_case(spec, kernel, words=13)
+    with simulator(case, build_dir, stall=stall, seed=stall, latency_cycles=stall) as device:
+        for words in (13, 1, 2):
+            outputs, statistics = device.run(case.inputs[:words])
+            assert np.array_equal(outputs, case.expected[:words])
+            assert statistics.words == words
+
+
+def test_cycles_a_word_are_those_planned(
+    make_case: MakeCase, build_dir: Path, spec: Any, kernel: str
+) -> None:
+    case = make_case(spec, kernel, words=64)
+    if not case.schedule.static:
+        pytest.skip("the cycles depend on the data")
+    group = case.overlay.kernel.cores * case.overlay.kernel.core.words
+    taken = []
+    with simulator(case, build_dir) as device:
+        for words in (40, 64):
+            outputs, statistics = device.run(case.inputs[:words])
+            assert np.array_equal(outputs, case.expected[:words])
+            taken.append(statistics.cycles - statistics.load_cycles)
+    assert (taken[1] - taken[0]) / 24 == case.schedule.period / group
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_runs_after_an_abort(
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, seed: int
+) -> None:
+    rng = random.Random(seed)
+    case = make_case(specs["exact-winners"], kernel, words=9)
+    with simulator(case, build_dir, stall=40, seed=seed) as device:
+        loading = rng.random() < 0.3
+        if not loading:
+            device.run(case.inputs)
+        device.start(case.inputs)
+        device.kernel.advance(rng.randrange(1, 400 if loading else 1500))
+        device.kernel.write(abi.Register.ABORT, 1)
+        with pytest.raises(DeviceError, match=r"^device sim: the run was aborted$"):
+            device.finish()
+        outputs, _ = device.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_runs_after_a_reset(
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, seed: int
+) -> None:
+    rng = random.Random(seed)
+    case = make_case(specs["relu-stride-dilation"], kernel, words=9)
+    with simulator(case, build_dir, stall=40, seed=seed) as device:
+        device.start(case.inputs)
+        device.kernel.advance(rng.randrange(1, 4000))
+        device.reset()
+        outputs, _ = device.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
+
+
+@pytest.mark.parametrize(
+    ("buffer", "message"),
+    [
+        ("image_address", "reading device memory failed"),
+        ("input_address", "reading device memory failed"),
+        ("output_address", "writing device memory failed"),
+        ("statistics_address", "statistics of version 0"),
+    ],
+)
+def test_bus_errors_are_named(
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, buffer: str, message: str
+) -> None:
+    case = make_case(specs["exact-winners"], kernel, words=5)
+    with simulator(case, build_dir) as device:
+        device.start(case.inputs)
+        device.kernel.fail(getattr(device, buffer) + 32, 16)
+        with pytest.raises(DeviceError, match=f"^device sim: {message}"):
+            device.finish()
+        device.kernel.fail(0, 0)
+        outputs, _ = device.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
+
+
+def test_an_image_for_other_hardware_is_refused(
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str
+) -> None:
+    case = make_case(specs["exact-winners"], kernel, words=5)
+    header = abi.pack_blocks(
+        [abi.Block(abi.Target.HEADER, [abi.HEADER.pack(version=1, configuration=1)], 96)]
+    )
+    image = header + case.overlay.image[len(header) :]
+    with simulator(replace(case, overlay=replace(case.overlay, image=image)), build_dir) as device:
+        with pytest.raises(DeviceError, match=r"^device sim: it refused the image.*compile"):
+            device.run(case.inputs)
+        assert not device.kernel.memory[device.output_address :].any()
+
+
+def test_a_run_without_image_is_refused(
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str
+) -> None:
+    case = make_case(specs["exact-winners"], kernel, words=5)
+    with simulator(case, build_dir) as device:
+        device.run(case.inputs)
+        device.kernel.reset()
+        with pytest.raises(DeviceError, match=r"^device sim: no image was loaded before the run$"):
+            device.run(case.inputs)
+        outputs, _ = device.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
+
+
+def test_no_result_in_time_is_an_error(
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str
+) -> None:
+    case = make_case(specs["exact-winners"], kernel, words=5)
+    options = DeviceOptions(build_dir=build_dir, timeout_s=0.2)
+    with Simulator(case.overlay, options) as device:
+        # Memory that always stalls.
+        device.kernel.set_timing(latency_cycles=40, stall=256, seed=1)
+        with pytest.raises(DeviceError, match=r"^device sim: no result after 0\.2 s; give it more"):
+            device.run(case.inputs)
+        device.kernel.set_timing(latency_cycles=40, stall=0, seed=1)
+        outputs, _ = device.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
