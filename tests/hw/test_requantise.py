@@ -31,7 +31,12 @@ def cases(sum_bits: int, count: int, seed: int) -> list[Case]:
             # The multiplier is a multiple of the offset's unit, so that the tie is exact.
             multiplier &= -(1 << abi.OFFSET_SHIFT)
             offset = (wanted - total * multiplier) >> abi.OFFSET_SHIFT
-        if number % 5 == 0:
+        if number % 7 == 0:
+            # A single bit more than a tie.
+            total, fraction = 1, 1 << generator.randrange(12)
+            multiplier = generator.getrandbits(20) << abi.OFFSET_SHIFT | fraction
+            offset = (wanted - multiplier + fraction) >> abi.OFFSET_SHIFT
+        elif number % 5 == 0:
             offset += generator.randint(-1, 1)
         field = abi.REQUANTISE.fields[1]
         offset = min(max(offset, field.low), field.high)
@@ -66,7 +71,7 @@ def test_model_is_exact(sum_bits: int) -> None:
 
 
 def test_cases_reach_ties_and_both_bounds() -> None:
-    tried = cases(24, 1000, seed=0)
+    tried = cases(24, 2000, seed=0)
     ties = [
         case
         for case in tried
