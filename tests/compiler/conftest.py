@@ -77,13 +77,11 @@ class Writer:
     ) -> str:
         """A dequantised constant."""
         zero = np.zeros(np.shape(scale), dtype)
-        return self.node(
-            "DequantizeLinear",
-            self.constant(array, dtype),
-            self.constant(scale, np.float32),
-            self.constant(zero),
-            **({"axis": axis} if np.ndim(scale) else {}),
-        )
+        numbers = self.constant(scale, np.float32), self.constant(zero)
+        inputs = self.constant(array, dtype), *numbers
+        if np.ndim(scale):
+            return self.node("DequantizeLinear", *inputs, axis=axis)
+        return self.node("DequantizeLinear", *inputs)
 
     def sparse(self, *shape: int, density: float = 0.5) -> Array:
         """Random int8 weights, most of them zero."""
@@ -129,7 +127,9 @@ def run_onnxruntime(path: Path, inputs: Array) -> Array:
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level = 4
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session: Any = onnxruntime.InferenceSession(
+        str(path), options, providers=["CPUExecutionProvider"]
+    )
     declared = session.get_inputs()[0]
     size = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
     parts = [inputs[i : i + size] for i in range(0, len(inputs), size)]

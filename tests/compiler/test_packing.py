@@ -13,6 +13,7 @@ def complementary(kernels: int, rows: int, ways: int, nonzeros: int, seed: int):
     """Masks in sets of `ways` that do not collide, in random order."""
     rng = np.random.default_rng(seed)
     masks = np.zeros((kernels, rows), bool)
+    order = rng.permutation(rows)
     for kernel in range(kernels):
         if kernel % ways == 0:
             order = rng.permutation(rows)

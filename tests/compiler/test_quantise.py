@@ -101,7 +101,9 @@ def test_quantised_by_onnxruntime(
     inputs = np.random.default_rng(2).normal(0, 1, (40, *SHAPE)).astype(np.float32)
     expected = onnxruntime_outputs(quantised, inputs)
     outputs = reference_outputs(found, inputs)
-    scale = found.layers[-1].output.scale
+    quantisation = found.layers[-1].output
+    assert quantisation is not None
+    scale = quantisation.scale
     steps = np.rint(np.abs(outputs - expected) / scale)
     # Ties of exact arithmetic that float32 rounds the other way; there are hardly any.
     assert steps.max() <= 1
