@@ -147,11 +147,11 @@ def test_dead_layers_calibrate_too() -> None:
 
 
 def test_biases_fit_32_bits() -> None:
-    model = nn.Sequential(nn.Linear(1, 1))
+    linear = nn.Linear(1, 1)
     with torch.no_grad():
-        model[0].weight.fill_(1e-9)
-        model[0].bias.fill_(50.0)
-    network = QuantisedNetwork(model, input_shape=(1, 1, 1), input_scale=1 / 255)
+        linear.weight.fill_(1e-9)
+        linear.bias.fill_(50.0)
+    network = QuantisedNetwork(nn.Sequential(linear), input_shape=(1, 1, 1), input_scale=1 / 255)
     network.calibrate([torch.ones(2, 1)])
     (layer,) = network.integers().layers
     assert layer.bias[0] * float(layer.bias_scale[0]) == pytest.approx(50, rel=1e-6)

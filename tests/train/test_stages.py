@@ -44,7 +44,7 @@ CONV = nn.Conv2d(1, 4, 3)
     [
         ([], "no convolution and no fully connected layer"),
         ([nn.ReLU()], r"module '0' \(ReLU\) must follow a convolution"),
-        ([nn.Flatten(), nn.Linear(4, 2)], "must flatten all axes but the first, behind a layer"),
+        ([nn.Flatten(), nn.ReLU()], r"module '1' \(ReLU\) must follow a convolution"),
         ([CONV, nn.Flatten(2)], "must flatten all axes but the first"),
         ([CONV, nn.Flatten(), nn.ReLU()], r"module '2' \(ReLU\) must follow"),
         ([nn.Conv2d(4, 4, 3, groups=2)], "one group, and padding by numbers"),

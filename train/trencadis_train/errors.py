@@ -4,4 +4,4 @@ __all__ = ["TrainingError"]
 
 
 class TrainingError(ValueError):
-    """A recipe, data set or model that cannot be trained. One line: subject, rule, value, remedy."""
+    """A recipe, data set or model that cannot be trained, in one line with the remedy."""

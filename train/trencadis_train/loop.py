@@ -180,7 +180,7 @@ def train_epoch(
         seen += len(part)
         if (number % CHECK_EVERY == 0 or number == len(parts) - 1) and not math.isfinite(total):
             raise DivergedError(
-                f"the loss became {float(loss)} by batch {number + 1} of the epoch; lower "
+                f"the loss became {loss.item()} by batch {number + 1} of the epoch; lower "
                 "learning_rate, or lengthen warm_up"
             )
     return Score(float(right) / seen, float(total) / seen)

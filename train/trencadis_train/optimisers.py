@@ -44,6 +44,7 @@ def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, torch
     state: dict[int, dict[str, torch.Tensor]] = {}
     for name, tensor in tensors.items():
         number, kind = name.split(".", 1)
-        state.setdefault(int(number), {})[kind] = tensor
+        # A copy: optimisers change their state in place.
+        state.setdefault(int(number), {})[kind] = tensor.clone()
     whole = optimizer.state_dict()
     optimizer.load_state_dict({"state": state, "param_groups": whole["param_groups"]})

@@ -68,10 +68,8 @@ def split_stages(model: nn.Sequential) -> list[Stage]:
             stages.append(Stage(name, module, flatten=flatten))
             flatten = False
         elif isinstance(module, nn.Flatten):
-            if not stages or module.start_dim != 1 or module.end_dim != -1:
-                raise TrainingError(
-                    f"{subject} must flatten all axes but the first, behind a layer"
-                )
+            if module.start_dim != 1 or module.end_dim != -1:
+                raise TrainingError(f"{subject} must flatten all axes but the first")
             flatten = True
         elif isinstance(module, (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Identity)):
             continue
