@@ -137,6 +137,7 @@ class Engine(wiring.Component):
             sequencer.next_reserved.eq(self.next_reserved),
             sequencer.queue_taken.eq(output.queue_taken),
             tokens.reserve.eq(sequencer.reserve | self.outside_reserve),
+            tokens.take.eq(sequencer.take),
             tokens.release.eq(sequencer.release),
             self.next_reserve.eq(sequencer.next_reserve),
             self.reserved.eq(tokens.reserved),

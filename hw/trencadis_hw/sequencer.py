@@ -45,7 +45,7 @@ class Sequencer(wiring.Component):
         No run is under way: all words that arrived were issued.
     full, reserved, next_reserved : In
         State of the engine's maps and of the next engine's, as `MapTokens` has it.
-    reserve, next_reserve, release : Out(MAP_COUNT)
+    reserve, next_reserve, take, release : Out(MAP_COUNT)
         To `MapTokens`.
     ended : In(1)
         All lanes' lists have ended, `Lane.latency` cycles after the issue.
@@ -67,6 +67,7 @@ class Sequencer(wiring.Component):
     next_reserved: data.View
     reserve: Signal
     next_reserve: Signal
+    take: Signal
     release: Signal
     ended: Signal
     queue_taken: Signal
@@ -87,6 +88,7 @@ class Sequencer(wiring.Component):
                 "next_reserved": In(levels_layout()),
                 "reserve": Out(abi.MAP_COUNT),
                 "next_reserve": Out(abi.MAP_COUNT),
+                "take": Out(abi.MAP_COUNT),
                 "release": Out(abi.MAP_COUNT),
                 "ended": In(1),
                 "queue_taken": In(1),
@@ -312,7 +314,9 @@ class Sequencer(wiring.Component):
                 with m.If(waited + 1 == layer.tail):
                     go_on()
 
-        # A map is free when its last entry has been read.
+        # A map is taken when its last entry has been asked for: nobody must find it full once more.
+        # It is free when that entry has been read.
+        m.d.comb += self.take.eq(released)
         for i in range(1 + Lane.latency):
             held = Signal(abi.MAP_COUNT, name=f"released_{i + 1}")
             m.d.sync += held.eq(released)

@@ -23,7 +23,8 @@ class MapTokens(wiring.Component):
     """Counts, for every map, buffers promised to a producer and buffers filled.
 
     A producer reserves a buffer before it starts and fills it when it is done, once for every
-    word; the consumer waits for a filled one and releases it. Counts follow a cycle later.
+    word; the consumer waits for a filled one, takes it when it has asked for all of it, and
+    releases it when it has read all of it. Counts follow a cycle later.
 
     Parameters
     ----------
@@ -32,17 +33,19 @@ class MapTokens(wiring.Component):
 
     Members
     -------
-    reserve, release : In(MAP_COUNT)
-        A buffer of the map is promised to a producer, is free again.
+    reserve, take, release : In(MAP_COUNT)
+        A buffer of the map is promised to a producer, is no longer waiting for its consumer, is
+        free again.
     fill : In(array of MAP_COUNT bits)
         A word's part of a buffer of the map is complete.
     reserved : Out(levels_layout)
-        Buffers promised or full.
+        Buffers promised and not yet free again.
     full : Out(MAP_COUNT)
-        The map has a full buffer.
+        The map has a full buffer that is not taken.
     """
 
     reserve: Signal
+    take: Signal
     release: Signal
     fill: data.View
     reserved: data.View
@@ -53,6 +56,7 @@ class MapTokens(wiring.Component):
         super().__init__(
             {
                 "reserve": In(abi.MAP_COUNT),
+                "take": In(abi.MAP_COUNT),
                 "release": In(abi.MAP_COUNT),
                 "fill": In(data.ArrayLayout(abi.MAP_COUNT, words)),
                 "reserved": Out(levels_layout()),
@@ -67,7 +71,7 @@ class MapTokens(wiring.Component):
             full = []
             for word in range(self._words):
                 filled = Signal(2, name=f"filled_{word}_{i}")
-                m.d.sync += filled.eq(filled + self.fill[word][i] - self.release[i])
+                m.d.sync += filled.eq(filled + self.fill[word][i] - self.take[i])
                 full.append(filled != 0)
             m.d.comb += self.full[i].eq(sum(full) == self._words)
         return m

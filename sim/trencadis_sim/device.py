@@ -10,10 +10,16 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_host.device import DeviceError, DeviceOptions, Statistics, raise_for_status
+from trencadis_host.device import (
+    DeviceError,
+    DeviceOptions,
+    MissingToolError,
+    Statistics,
+    raise_for_status,
+)
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
-from trencadis_sim.verilator import SimulatorError, build_kernel
+from trencadis_sim.verilator import MissingSimulatorError, SimulatorError, build_kernel
 
 __all__ = ["SimulatedKernel", "Simulator", "open_device"]
 
@@ -164,6 +170,8 @@ class Simulator:
         self._options = options
         try:
             library = build_kernel(overlay.kernel, options.build_dir, options.progress)
+        except MissingSimulatorError as error:
+            raise MissingToolError(f"device sim: {error}") from error
         except SimulatorError as error:
             raise DeviceError(f"device sim: {error}") from error
         self._image_bytes = _pages(len(overlay.image))
@@ -291,8 +299,8 @@ class Simulator:
             if time.monotonic() > deadline and not kernel.interrupt:
                 self.reset()
                 raise DeviceError(
-                    f"device sim: no result after {self._options.timeout_s:g} s; give it more time, "
-                    "or fewer words"
+                    f"device sim: no result after {self._options.timeout_s:g} s; give it more "
+                    "time, or fewer words"
                 )
         kernel.write(abi.Register.INTERRUPT_STATUS, 1)
         kernel.read(abi.Register.CONTROL)

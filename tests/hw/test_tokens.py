@@ -15,6 +15,7 @@ def test_counts_follow_producers_and_consumer(words: int) -> None:
     generator = random.Random(words)
     reserved = [0] * abi.MAP_COUNT
     filled = [[0] * abi.MAP_COUNT for _ in range(words)]
+    taken = [0] * abi.MAP_COUNT
     seen_full = set()
 
     async def drive(ctx: Context) -> None:
@@ -22,19 +23,25 @@ def test_counts_follow_producers_and_consumer(words: int) -> None:
             # Only what a well-behaved producer and consumer do.
             full = [min(word[i] for word in filled) > 0 for i in range(abi.MAP_COUNT)]
             fill = [
-                [word[i] < reserved[i] and generator.randrange(2) for i in range(abi.MAP_COUNT)]
+                [
+                    word[i] + taken[i] < reserved[i] and generator.randrange(2)
+                    for i in range(abi.MAP_COUNT)
+                ]
                 for word in filled
             ]
             reserve = [reserved[i] < BUFFERS and generator.randrange(2) for i in range(len(full))]
-            release = [full[i] and generator.randrange(2) for i in range(len(full))]
+            take = [full[i] and generator.randrange(2) for i in range(len(full))]
+            release = [taken[i] and generator.randrange(2) for i in range(len(full))]
             ctx.set(dut.reserve, sum(bool(bit) << i for i, bit in enumerate(reserve)))
+            ctx.set(dut.take, sum(bool(bit) << i for i, bit in enumerate(take)))
             ctx.set(dut.release, sum(bool(bit) << i for i, bit in enumerate(release)))
             ctx.set(dut.fill, [sum(bool(bit) << i for i, bit in enumerate(word)) for word in fill])
             await ctx.tick()
             for i in range(abi.MAP_COUNT):
                 reserved[i] += bool(reserve[i]) - bool(release[i])
+                taken[i] += bool(take[i]) - bool(release[i])
                 for word in range(words):
-                    filled[word][i] += bool(fill[word][i]) - bool(release[i])
+                    filled[word][i] += bool(fill[word][i]) - bool(take[i])
             assert plain(ctx.get(dut.reserved)) == reserved
             expected = [min(word[i] for word in filled) > 0 for i in range(abi.MAP_COUNT)]
             assert ctx.get(dut.full) == sum(bit << i for i, bit in enumerate(expected))

@@ -1,4 +1,4 @@
-"""The RTL of whole kernels, simulated: outputs against exact arithmetic, cycles against the plan."""
+"""The RTL of whole kernels: outputs against exact arithmetic, cycles against the plan."""
 
 import random
 from collections.abc import Callable, Iterator
