@@ -14,7 +14,7 @@ from trencadis_hw.flows.plan import BuildPlan, PlanError
 from trencadis_hw.flows.vitis import Target, plan_vitis
 from trencadis_hw.flows.zynq import plan_zynq
 
-__all__ = ["Choices", "kernel_of", "make_plan"]
+__all__ = ["Choices", "find_platform", "kernel_of", "make_plan"]
 
 MANIFEST = "manifest.json"
 

@@ -12,11 +12,17 @@ from rich.console import Console
 
 from trencadis_boards import BoardError, load_board
 from trencadis_hw.container import ContainerError
-from trencadis_hw.flows.build import Choices, find_platform, make_plan
+from trencadis_hw.flows.build import Choices, find_platform, kernel_of, make_plan
 from trencadis_hw.flows.plan import BuildPlan, PlanError
 from trencadis_hw.flows.platforms import installed_platforms
 from trencadis_hw.flows.reports import ReportError, collect, render
-from trencadis_hw.flows.run import BuildError, MissingToolError, run_steps, write_files
+from trencadis_hw.flows.run import (
+    BuildError,
+    MissingToolError,
+    install,
+    run_steps,
+    write_files,
+)
 
 __all__ = ["main"]
 
@@ -68,6 +74,12 @@ def main(
             console.print(f"next: {resume}", soft_wrap=True)
             return
         run_steps(plan, folder, resume, lambda text: console.print(text, soft_wrap=True))
+        if target == "hw":
+            for name in plan.results:
+                if name.endswith(".xclbin"):
+                    # Where device xrt looks for it.
+                    digest = kernel_of(board).digest
+                    install(folder / name, folder.parent / "xclbin" / f"{digest:016x}.xclbin")
         summary = collect(plan, folder)
         (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n")
         _show(summary, plan, board.title, as_json)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from trencadis_hw.flows.plan import BuildPlan, Program, Step
 
-__all__ = ["BuildError", "MissingToolError", "find_program", "run_steps", "write_files"]
+__all__ = ["BuildError", "MissingToolError", "find_program", "install", "run_steps", "write_files"]
 
 STAMPS = ".steps"
 LOGS = "logs"
@@ -52,6 +52,21 @@ def write_files(plan: BuildPlan, out: Path) -> None:
             _write_atomically(path, data)
         except OSError as error:
             raise BuildError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def install(source: Path, target: Path) -> None:
+    """Copy a finished file to where it is looked for.
+
+    Raises
+    ------
+    BuildError
+        If that fails.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _write_atomically(target, source.read_bytes())
+    except OSError as error:
+        raise BuildError(f"{target}: cannot be written: {_reason(error)}") from error
 
 
 def run_steps(

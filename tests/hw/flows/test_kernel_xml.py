@@ -107,7 +107,7 @@ def test_offsets_are_those_of_the_contract(description: str) -> None:
     arguments = ElementTree.fromstring(description.encode()).iter("arg")
     offsets = {argument.get("name"): int(argument.get("offset", ""), 16) for argument in arguments}
     registers = {register.name.lower(): int(register) for register in abi.Register}
-    assert offsets == {name: registers[name] for name in offsets}
+    assert offsets == {name: registers[str(name)] for name in offsets}
     assert list(offsets) == [argument.name for argument in kernel_arguments()]
     assert set(offsets) == {
         "image",

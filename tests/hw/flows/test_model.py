@@ -1,0 +1,63 @@
+"""Builds with a network in them."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from trencadis_boards import Board, load_board
+from trencadis_compiler.compile import compile_model
+from trencadis_hw.container import Overlay
+from trencadis_hw.flows.build import Choices, kernel_of, make_plan
+from trencadis_hw.flows.plan import PlanError
+from trencadis_hw.flows.run import run_steps, write_files
+from trencadis_hw.flows.vitis import plan_vitis
+from trencadis_hw.flows.zynq import plan_zynq
+
+MODEL = Path("examples/digits/digits.onnx")
+Boards = Callable[[str], Board]
+Vendor = Any
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The digits network, compiled for the ULX3S."""
+    path = tmp_path_factory.mktemp("model") / "digits.tcd"
+    compile_model(MODEL, load_board("ulx3s")).overlay.save(path)
+    return path
+
+
+def test_memory_of_the_ulx3s_begins_with_the_image(model: Path) -> None:
+    plan = make_plan(load_board("ulx3s"), Choices(model=model))
+    image = Overlay.load(model).image
+    beats = str(plan.files["rtl/memory.hex"]).split()
+    memory = b"".join(bytes.fromhex(beat)[::-1] for beat in beats)
+    assert memory == image.ljust(128 * 1024, b"\0")
+    assert '$readmemh("rtl/memory.hex", contents);' in str(plan.files["rtl/trencadis_board.v"])
+    assert "rtl/memory.hex" in plan.steps[0].inputs
+
+
+def test_model_for_another_kernel_is_refused(model: Path) -> None:
+    with pytest.raises(PlanError, match=r"digits\.tcd: is compiled for another kernel than .*u250"):
+        make_plan(load_board("u250"), Choices(model=model))
+
+
+def test_card_carries_the_model(model: Path, board: Boards, vendor: Vendor, tmp_path: Path) -> None:
+    u250 = board("u250")
+    content = model.read_bytes()
+    plan = plan_vitis(
+        u250, kernel_of(u250), platform="p", model=Overlay.load(model), model_file=content
+    )
+    write_files(plan, tmp_path / "out")
+    run_steps(plan, tmp_path / "out", "again")
+    assert (tmp_path / "out" / "trencadis.hw.xclbin").read_bytes() == b"linked\n" + content
+    assert "USER_METADATA:RAW:model.tcd" in plan.steps[-1].arguments
+
+
+def test_zynq_has_the_model_beside_it(model: Path, board: Boards) -> None:
+    zu3eg = board("zu3eg")
+    content = model.read_bytes()
+    plan = plan_zynq(zu3eg, kernel_of(zu3eg), model=Overlay.load(model), model_file=content)
+    assert plan.files["model.tcd"] == content
+    assert "model.tcd" in plan.results

@@ -1,0 +1,93 @@
+"""The serial device against a Verilated board at the end of a pseudo-terminal."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from trencadis_host.device import DeviceError, DeviceOptions
+from trencadis_host.serial import SerialBoard, open_device
+from trencadis_sim.serial_board import NoisyLine, SerialTerminal, SimulatedBoard
+
+pytestmark = pytest.mark.rtl
+
+MEMORY_BYTES = 32768
+RATE = 19200
+"""What the host is told, so that it has patience: simulation is slower than a board."""
+
+
+@pytest.fixture
+def case(make_case: Callable[..., Any], specs: dict[str, Any]) -> Any:
+    return make_case(specs["exact-winners"], "groups", words=5)
+
+
+@contextmanager
+def device(
+    case: Any, build_dir: Path, line: NoisyLine | None = None, **changes: Any
+) -> Iterator[SerialBoard]:
+    overlay = replace(case.overlay, **changes)
+    board = SimulatedBoard(case.overlay.kernel, MEMORY_BYTES, build_dir)
+    with SerialTerminal(board, line) as terminal:
+        opened = open_device(f"{terminal.path}@{RATE}", overlay, DeviceOptions(timeout_s=60))
+        with opened:
+            yield opened
+
+
+def test_equals_exact_arithmetic(case: Any, build_dir: Path) -> None:
+    with device(case, build_dir) as board:
+        assert board.link.memory_bytes == MEMORY_BYTES
+        for words in (5, 1):
+            outputs, statistics = board.run(case.inputs[:words])
+            assert np.array_equal(outputs, case.expected[:words])
+            assert statistics.words == words
+            assert statistics.cycles is not None
+
+
+def test_words_come_in_batches_if_memory_is_short(case: Any, build_dir: Path) -> None:
+    with device(case, build_dir) as board:
+        board._batch = 2
+        outputs, statistics = board.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
+        assert statistics.words == 5
+
+
+def test_noise_on_the_line_changes_nothing(case: Any, build_dir: Path) -> None:
+    line = NoisyLine(one_in=700, seed=3)
+    with device(case, build_dir, line) as board:
+        outputs, _ = board.run(case.inputs)
+        assert np.array_equal(outputs, case.expected)
+        assert line.harmed
+        assert board.link.statistics.repeats
+
+
+def test_image_is_sent_once(case: Any, build_dir: Path) -> None:
+    sent = []
+    options = DeviceOptions(timeout_s=60, progress=sent.append)
+    board = SimulatedBoard(case.overlay.kernel, MEMORY_BYTES, build_dir)
+    with SerialTerminal(board) as terminal:
+        for _ in range(2):
+            with open_device(f"{terminal.path}@{RATE}", case.overlay, options) as opened:
+                outputs, _ = opened.run(case.inputs[:1])
+                assert np.array_equal(outputs, case.expected[:1])
+    assert sent == ["sending the image"]
+
+
+def test_image_for_another_kernel_is_refused(case: Any, build_dir: Path) -> None:
+    other = replace(case.overlay.kernel, input_beats=case.overlay.kernel.input_beats + 1)
+    with (
+        pytest.raises(DeviceError, match=r"the image is for .*; compile the model for this board"),
+        device(case, build_dir, kernel=other),
+    ):
+        pass
+
+
+def test_what_does_not_fit_the_memory_is_refused(case: Any, build_dir: Path) -> None:
+    with (
+        pytest.raises(DeviceError, match=rf"bytes, the board has {MEMORY_BYTES}; choose a smaller"),
+        device(case, build_dir, image=case.overlay.image + bytes(MEMORY_BYTES)),
+    ):
+        pass
