@@ -1,7 +1,9 @@
 """Where everything goes: layers to engines, maps and weights to memories, layers to an order."""
 
+import heapq
+import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from trencadis_compiler.errors import CompileError
@@ -14,6 +16,9 @@ __all__ = ["MapPlacement", "PlacedLayer", "Placement", "place", "slot_addresses"
 
 DEFAULT_DENSITY = 0.5
 """Activations that are not zero behind a ReLU, where no profile says better."""
+
+MOST_TRIES = 300
+"""Combinations of plans that are tried for room, the fastest first."""
 
 
 @dataclass(frozen=True)
@@ -131,31 +136,62 @@ def place(
         )
     for layer in network.layers:
         _check_output(layer, core, last=layer is network.layers[-1])
-    best: tuple[float, list[tuple[int, LayerPlan]]] | None = None
+    best: tuple[float, list[PlacedLayer]] | None = None
     problem: CompileError | None = None
     feeds = _feeds(network, density or {})
     for boundaries in _boundaries(len(network.layers), core):
         try:
-            planned = [
-                (engine, _choose(layer, core.engines[engine], feed))
+            plans = [
+                _plans(layer, core.engines[engine], feed)
                 for engine, layer, feed in zip(boundaries, network.layers, feeds, strict=True)
             ]
         except CompileError as error:
             problem = problem or error
             continue
-        load = max(
-            sum(plan.cycles for on, plan in planned if on == engine)
-            for engine in range(len(core.engines))
-        )
-        if best is None or load < best[0]:
-            best = load, planned
+        for chosen in itertools.islice(_fastest_first(plans), MOST_TRIES):
+            load = max(
+                sum(
+                    plan.cycles for on, plan in zip(boundaries, chosen, strict=True) if on == engine
+                )
+                for engine in range(len(core.engines))
+            )
+            if best is not None and load >= best[0]:
+                break
+            try:
+                best = load, _allocate(list(zip(boundaries, chosen, strict=True)), core)
+                break
+            except CompileError as error:
+                problem = problem or error
     if best is None:
         raise problem or CompileError(
             f"a network of {len(network.layers)} layers does not fit a chain of "
             f"{len(core.engines)} engines, of which each needs a layer; choose another "
             "configuration"
         )
-    return Placement(network, core, tuple(_allocate(best[1], core)))
+    return Placement(network, core, tuple(best[1]))
+
+
+def _fastest_first(plans: Sequence[Sequence[LayerPlan]]) -> Iterator[tuple[LayerPlan, ...]]:
+    """One plan of every layer, in all combinations, by the sum of their cycles.
+
+    Plans of a layer are in ascending order, so the next combination is a neighbour of one that was
+    taken before.
+    """
+
+    def cycles(choice: tuple[int, ...]) -> float:
+        return sum(of[i].cycles for of, i in zip(plans, choice, strict=True))
+
+    first = (0,) * len(plans)
+    heap = [(cycles(first), first)]
+    seen = {first}
+    while heap:
+        _, choice = heapq.heappop(heap)
+        yield tuple(of[i] for of, i in zip(plans, choice, strict=True))
+        for layer, i in enumerate(choice):
+            following = (*choice[:layer], i + 1, *choice[layer + 1 :])
+            if i + 1 < len(plans[layer]) and following not in seen:
+                seen.add(following)
+                heapq.heappush(heap, (cycles(following), following))
 
 
 def _feeds(network: Network, density: Mapping[str, float]) -> list[Feed]:
@@ -186,7 +222,8 @@ def _boundaries(layers: int, core: CoreConfig) -> list[list[int]]:
     return ways
 
 
-def _choose(layer: Layer, engine: EngineConfig, feed: Feed) -> LayerPlan:
+def _plans(layer: Layer, engine: EngineConfig, feed: Feed) -> list[LayerPlan]:
+    """Ways to run a layer on an engine, the fastest first."""
     if feed.dense and not engine.dense_values:
         raise CompileError("the first engine of a chain must have a dense input")
     rows = math.ceil(layer.weights.shape[0] / engine.requantisers)
@@ -202,7 +239,7 @@ def _choose(layer: Layer, engine: EngineConfig, feed: Feed) -> LayerPlan:
         raise CompileError(
             f"layer {layer.name!r} reads activation lists, which this engine cannot hold"
         )
-    return plans_for(layer, engine, feed)[0]
+    return plans_for(layer, engine, feed)
 
 
 class _Allocator:

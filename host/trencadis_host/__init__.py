@@ -1,6 +1,6 @@
 """Inference on overlay hardware, its simulation and its emulation."""
 
-from trencadis_host.device import DeviceError, Statistics, UnknownDeviceError
+from trencadis_host.device import DeviceError, MissingToolError, Statistics, UnknownDeviceError
 from trencadis_host.session import NodeArg, Session
 from trencadis_hw.container import ContainerError, InputError, Overlay
 
@@ -8,6 +8,7 @@ __all__ = [
     "ContainerError",
     "DeviceError",
     "InputError",
+    "MissingToolError",
     "NodeArg",
     "Overlay",
     "Session",

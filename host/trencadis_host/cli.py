@@ -15,7 +15,12 @@ from rich.table import Table
 from rich.text import Text
 
 from trencadis_host.benchmark import measure
-from trencadis_host.device import DeviceError, UnknownDeviceError, device_names
+from trencadis_host.device import (
+    DeviceError,
+    MissingToolError,
+    UnknownDeviceError,
+    device_names,
+)
 from trencadis_host.session import Session
 from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError, write_atomically
@@ -154,7 +159,7 @@ def _errors(program: str) -> Iterator[None]:
     """One line for a user's mistake (exit status 2) or a device's failure (1)."""
     try:
         yield
-    except (ContainerError, InputError, UnknownDeviceError) as error:
+    except (ContainerError, InputError, MissingToolError, UnknownDeviceError) as error:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     except DeviceError as error:

@@ -19,6 +19,7 @@ __all__ = [
     "Device",
     "DeviceError",
     "DeviceOptions",
+    "MissingToolError",
     "QueueingDevice",
     "Statistics",
     "UnknownDeviceError",
@@ -34,6 +35,10 @@ Words = npt.NDArray[np.uint8]
 
 class DeviceError(RuntimeError):
     """A device failed. One line: device, what happened, what to do."""
+
+
+class MissingToolError(DeviceError):
+    """A device needs software that is not installed. One line: device, what, how to get it."""
 
 
 class UnknownDeviceError(ValueError):
@@ -166,6 +171,8 @@ def open_device(name: str, overlay: Overlay, options: DeviceOptions) -> Device:
     ------
     UnknownDeviceError
         If no such kind is installed.
+    MissingToolError
+        If it needs software that is not installed.
     DeviceError
         If the device cannot be opened.
     """
@@ -181,7 +188,7 @@ def open_device(name: str, overlay: Overlay, options: DeviceOptions) -> Device:
         device: Device = opener(argument, overlay, options)
     except ImportError as error:
         package = (error.name or str(error)).split(".")[0]
-        raise DeviceError(
+        raise MissingToolError(
             f"device {name!r} needs the package {package!r}, which is not installed; install it "
             f"with: pip install 'trencadis[{kind}]'"
         ) from error

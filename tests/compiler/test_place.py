@@ -1,0 +1,59 @@
+"""Placement: what fits, what is taken instead, what is refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trencadis_boards import load_board
+from trencadis_compiler.compile import import_model
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.ir import Network
+from trencadis_compiler.place import Placement, place
+from trencadis_hw.config import CoreConfig, KernelConfig
+
+DIGITS = Path(__file__).parents[2] / "examples/digits/digits.onnx"
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return import_model(DIGITS)
+
+
+def core(**changes: int) -> CoreConfig:
+    found = KernelConfig.from_dict(dict(load_board("sim").kernel)).core
+    return replace(found, engines=(replace(found.engines[0], **changes),))
+
+
+def cycles(placement: Placement) -> list[float]:
+    return [placed.plan.cycles for placed in placement.layers]
+
+
+def test_fastest_plans_where_there_is_room(network: Network) -> None:
+    assert cycles(place(network, core())) == [1152, 512, 64, 4]
+
+
+def test_a_slower_plan_where_weights_need_room(network: Network) -> None:
+    placement = place(network, core(weight_rows=200))
+    assert cycles(placement) == [1152, 512, 64, 14]
+    assert sum(placed.plan.weight_rows for placed in placement.layers) <= 200
+
+
+def test_another_plan_where_lists_need_room(network: Network) -> None:
+    placement = place(network, core(list_entries=380))
+    assert cycles(placement) == [1152, 512, 64, 4]
+    assert sum(placed.source.size for placed in placement.layers[1:]) <= 380
+
+
+def test_maps_are_doubled_where_there_is_room(network: Network) -> None:
+    assert [placed.source.buffers for placed in place(network, core()).layers] == [2, 2, 2, 2]
+    tight = place(network, core(list_entries=400))
+    assert [placed.source.buffers for placed in tight.layers] == [2, 1, 2, 1]
+
+
+def test_what_is_missing_is_named(network: Network) -> None:
+    with pytest.raises(
+        CompileError,
+        match=r"^layer 'layer11' needs 6 list entries on engine 0, of which 2 of 370 are left; ",
+    ):
+        place(network, core(list_entries=370))
