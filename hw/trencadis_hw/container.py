@@ -24,6 +24,7 @@ import safetensors.numpy
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.image_check import check_blocks
+from trencadis_hw.keys import integer_keys, real_keys
 
 __all__ = [
     "ContainerError",
@@ -123,19 +124,19 @@ class InputFormat:
                 f".astype('{self.dtype}')"
             )
         if batch.dtype.kind in "iu":
-            keys = batch.astype(np.int16) + self.key_offset
+            keys = integer_keys(batch, self.key_offset)
         else:
-            if not np.all(np.isfinite(batch)):
+            try:
+                keys = real_keys(batch, self.scale, self.zero_key)
+            except ValueError:
                 index = [int(i) for i in np.argwhere(~np.isfinite(batch))[0]]
                 raise InputError(
                     f"input {self.name!r} must be finite, but is {batch[tuple(index)]} at {index}; "
                     "clean the data first"
-                )
-            # Clipped before it is converted: a large number must not wrap around.
-            keys = np.clip(np.rint(batch.astype(np.float64) / self.scale) + self.zero_key, 0, 255)
+                ) from None
         sizes = {"C": self.channels, "H": self.rows, "W": self.columns}
         axes = self.axes + "".join(axis for axis in "CHW" if axis not in self.axes)
-        maps = keys.astype(np.uint8).reshape(len(batch), *(sizes[axis] for axis in axes))
+        maps = keys.reshape(len(batch), *(sizes[axis] for axis in axes))
         return maps.transpose(0, *(1 + axes.index(axis) for axis in "HWC"))
 
 
