@@ -20,6 +20,7 @@ from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 from trencadis_sim.hw_emu.device import EmulatedCard, parse_shape
 from trencadis_sim.hw_emu.environment import write_environment
+from trencadis_sim.hw_emu.soak import soak
 from trencadis_sim.xclbin import write_emulation
 
 pytestmark = [pytest.mark.rtl, pytest.mark.usefixtures("xrt_library")]
@@ -240,3 +241,10 @@ def test_shapes(text: str, shape: tuple[int, int]) -> None:
 def test_what_is_no_shape_is_refused(text: str) -> None:
     with pytest.raises(DeviceError, match="cards x compute units"):
         parse_shape(text)
+
+
+def test_many_runs_lose_no_memory(card, overlay: Overlay) -> None:
+    figures = soak(card, overlay, runs=300, words=4)
+    assert figures["wrong"] == 0
+    for name, before in figures["kib_before"].items():
+        assert figures["kib_after"][name] - before < 2048, name
