@@ -11,7 +11,7 @@ from trencadis_hw.abi import Selection
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.load import LoadInterface, LoadSignature
 from trencadis_hw.reorder import row_layout
-from trencadis_hw.rows import RowMerge, RowSplit
+from trencadis_hw.rows import ORDER_DEPTH, RowMerge, RowSplit
 from trencadis_hw.streams import Queue, connect_streams
 from trencadis_sim.load_bus import load_rows
 from trencadis_sim.streams import Context, Monitor, Sink, Source, simulate
@@ -92,3 +92,21 @@ def test_vectors_stay_in_order(
     simulate(dut, drive, sink, whole_sink, background=watch)
     assert sink.payloads == expected
     assert whole_sink.payloads == whole
+
+
+def test_no_more_vectors_than_the_merge_can_keep_apart(engine: Callable[..., EngineConfig]) -> None:
+    dut = RowSplit(engine(), load_bits=LOAD_BITS)
+    row = {"keys": [0, 0], "mask": 1, "number": 0, "last": 1, "layer": 0}
+    source = Source(dut.i, [row] * (ORDER_DEPTH + 5))
+
+    async def wait(ctx: Context) -> None:
+        ctx.set(dut.all.ready, 1)
+        for _ in range(ORDER_DEPTH + 10):
+            await ctx.tick()
+        assert source.sent == ORDER_DEPTH
+        ctx.set(dut.order.ready, 1)
+        for _ in range(10):
+            await ctx.tick()
+        assert source.sent == ORDER_DEPTH + 5
+
+    simulate(dut, wait, background=[source])

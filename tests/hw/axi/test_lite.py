@@ -147,6 +147,9 @@ def test_a_run_as_xrt_does_it(stall: float) -> None:
         assert await master.read(ctx, Register.INTERRUPT_STATUS) == 1
         await master.write(ctx, Register.INTERRUPT_STATUS, 1)
         assert not ctx.get(dut.interrupt)
+        # Writing a 1 toggles.
+        await master.write(ctx, Register.INTERRUPT_STATUS, 2)
+        assert await master.read(ctx, Register.INTERRUPT_STATUS) == 2
         assert await master.read(ctx, Register.GLOBAL_INTERRUPT_ENABLE) == 1
         assert await master.read(ctx, Register.INTERRUPT_ENABLE) == 1
 
@@ -172,3 +175,22 @@ def test_abort_lasts_a_cycle() -> None:
         assert aborts == 1
 
     simulate(dut, drive, background=[watch])
+
+
+def test_a_run_that_ends_while_the_host_looks_is_seen_at_its_next_look() -> None:
+    dut = ControlRegisters(configuration=CONFIGURATION)
+    master = Master(dut, 0.0)
+
+    async def drive(ctx: Context) -> None:
+        ctx.set(dut.done, 1)
+        ctx.set(dut.bus.araddr, Register.CONTROL)
+        ctx.set(dut.bus.arvalid, 1)
+        ctx.set(dut.bus.rready, 1)
+        await ctx.tick()
+        ctx.set(dut.done, 0)
+        ctx.set(dut.bus.arvalid, 0)
+        assert ctx.get(dut.bus.rdata) & 0b10 == 0
+        await ctx.tick()
+        assert await master.read(ctx, Register.CONTROL) & 0b10
+
+    simulate(dut, drive)
