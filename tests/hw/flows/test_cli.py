@@ -19,8 +19,18 @@ PLATFORM = "xilinx_u250_gen3x16_xdma_4_1_202210_1"
 
 
 @pytest.fixture
-def build(board: Boards, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command, for boards with small kernels."""
+def build(
+    board: Boards,
+    small_plan: Callable[..., BuildPlan],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[..., Result]:
+    """The command, for boards with small kernels; plans are made once."""
+
+    def plan(made: Board, choices: Choices) -> BuildPlan:
+        if made.name in CHANGES or made.family == "simulation" or choices.model is not None:
+            return make_plan(made, choices)
+        return small_plan(made.name, platform=choices.platform, target=choices.target)
 
     def load(name: str) -> Board:
         changes = CHANGES.get(name, {})
