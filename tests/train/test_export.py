@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from trencadis_compiler.packing import pack
 from trencadis_host.session import Session
 from trencadis_sim.verify import reference_outputs
 from trencadis_train.export import export_onnx, run_onnx, to_onnx
-from trencadis_train.integers import IntegerNetwork
+from trencadis_train.integers import ByteScale
 from trencadis_train.labelled import Splits
 from trencadis_train.trainer import Finished
 
@@ -109,9 +110,13 @@ def test_batches_are_open(model: Path, trained: Finished) -> None:
 def test_bytes_as_they_are_give_what_scaled_bytes_gave(
     trained: Finished, quadrants: Splits
 ) -> None:
-    """`taking_bytes` only moves a scale."""
     first = trained.network.layers[0]
     assert (first.input.scale, first.input.zero_point) == (1, 0)
-    again = IntegerNetwork("again", (1, 12, 12), trained.network.layers).taking_bytes()
+    scale = np.float32(0.25)  # a power of two, so that nothing is rounded
+    scaled = replace(first, input=ByteScale(scale, 0), weight_scale=first.weight_scale / scale)
+    network = replace(trained.network, layers=(scaled, *trained.network.layers[1:]))
     words = torch.from_numpy(_words(quadrants))
-    assert torch.equal(again(words), trained.network(words))
+    expected = network(words * float(scale))
+    assert torch.equal(expected, trained.network(words))
+    assert torch.equal(network.taking_bytes()(words), expected)
+    assert not torch.equal(network(words), expected)
