@@ -244,8 +244,8 @@ class XrtDevice:
                 self._changed.wait_for(lambda: self._queue or self._busy() or self._closing)
                 if self._closing:
                     break
+            opened = bool(self._units)
             try:
-                opened = bool(self._units)
                 if not opened:
                     self._open()
                     opened = True

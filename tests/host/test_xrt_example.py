@@ -1,4 +1,4 @@
-"""A C++ program against XRT's own API, on the simulated kernel."""
+"""Programs against XRT's own API and its OpenCL, on the simulated kernel."""
 
 import os
 import shutil
@@ -15,25 +15,34 @@ from trencadis_hw.container import Overlay
 from trencadis_sim.hw_emu.environment import variables
 from trencadis_sim.xclbin import write_emulation
 
-SOURCE = Path(__file__).parents[2] / "examples" / "xrt" / "infer.cpp"
+EXAMPLES = Path(__file__).parents[2] / "examples" / "xrt"
 
 pytestmark = [pytest.mark.rtl, pytest.mark.usefixtures("xrt_library")]
 
 
-@pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    if not Path("/usr/include/xrt/xrt/xrt_kernel.h").exists():
-        pytest.skip("XRT's headers are not installed (Debian: apt install libxrt-dev uuid-dev)")
-    if shutil.which("g++") is None:
-        pytest.skip("g++ is not installed")
+PROGRAMS = {
+    "infer.cpp": (
+        ["g++", "-std=c++17", "-I/usr/include/xrt"],
+        ["-lxrt_coreutil", "-luuid"],
+        "/usr/include/xrt/xrt/xrt_kernel.h",
+        "libxrt-dev uuid-dev",
+    ),
+    "infer_cl.c": (["gcc"], ["-lxilinxopencl"], "/usr/include/CL/cl.h", "opencl-c-headers"),
+}
+
+
+@pytest.fixture(scope="module", params=PROGRAMS)
+def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler, libraries, header, package = PROGRAMS[request.param]
+    if not Path(header).exists() or shutil.which(compiler[0]) is None:
+        pytest.skip(f"{compiler[0]} or {header} is not installed (Debian: apt install {package})")
     program = tmp_path_factory.mktemp("program") / "infer"
-    flags = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-I/usr/include/xrt"]
-    libraries = ["-lxrt_coreutil", "-luuid"]
-    subprocess.run(["g++", *flags, str(SOURCE), "-o", str(program), *libraries], check=True)
+    command = [*compiler, "-Wall", "-Wextra", "-Werror", str(EXAMPLES / request.param)]
+    subprocess.run([*command, "-o", str(program), *libraries], check=True)
     return program
 
 
-def test_a_cpp_program_runs_unchanged(
+def test_a_program_runs_unchanged(
     program: Path,
     overlay: Overlay,
     build_dir: Path,

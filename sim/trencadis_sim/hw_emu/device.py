@@ -7,6 +7,7 @@ happens there is an exception here, and the next run gets a new process.
 
 import contextlib
 import os
+import select
 import selectors
 import shutil
 import signal
@@ -75,6 +76,12 @@ class _Process:
             os.close(descriptor)
         self.simulators = {}
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def wait_for_simulators(self, seconds: float) -> None:
+        """Wait for the end of the simulators."""
+        deadline = time.monotonic() + seconds
+        for descriptor in self.simulators.values():
+            select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
 
     def log(self) -> str:
         """The last lines that XRT wrote."""
@@ -188,9 +195,10 @@ class EmulatedCard:
             self._closed = True
             process = self._process
         if process is not None:
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+            with contextlib.suppress(OSError):
                 send_frame(process.connection, {})
-                process.child.wait(CLOSE_S)
+                process.wait_for_simulators(CLOSE_S)
+        # With the simulators gone all that is left is a thread of XRT's that sleeps for 10 s.
         self._end(DeviceAbortedError("device hw_emu was closed before a run was over"))
 
     def __enter__(self) -> Self:
@@ -255,13 +263,11 @@ class EmulatedCard:
                 selector.register(descriptor, selectors.EVENT_READ, pid)
             while True:
                 ready = selector.select(1.0)
-                if self._process is not process:
+                if self._process is not process or self._closed:
                     return
                 try:
                     if any(key.data is None for key, _ in ready):
                         frame, data = receive_frame(process.connection)
-                        if "closed" in frame:
-                            return
                         self._take(process, frame, data)
                     elif ready:
                         raise EOFError

@@ -57,7 +57,6 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
             os._exit(1)
         if "job" not in frame:
             device.close()
-            send({"closed": True})
             return 0
         words = np.frombuffer(data, np.uint8).reshape(-1, overlay.input_bytes)
         job = frame["job"]
