@@ -1,4 +1,5 @@
 import json
+import wave
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -135,3 +136,27 @@ def test_stopping_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatc
     result = _run(folder, _data(folder))
     assert result.exit_code == 130
     assert "stopped; go on with --resume" in result.stderr
+
+
+def test_features_of_recordings_are_kept_in_the_folder(folder: Path) -> None:
+    pytest.importorskip("torch")
+    sounds = folder / "sounds"
+    names: dict[str, list[str]] = {"validation": [], "testing": []}
+    for number, word in enumerate("abcd"):
+        (sounds / word).mkdir(parents=True)
+        for clip in range(9):
+            path = sounds / word / f"{clip:08x}_nohash_0.wav"
+            tone = np.sin(np.arange(16_000) * (0.1 + 0.3 * number)) * (2000 + 100 * clip)
+            with wave.open(str(path), "wb") as file:
+                file.setparams((1, 2, 16_000, 16_000, "NONE", ""))
+                file.writeframes(tone.astype("<i2").tobytes())
+            if clip < 4:
+                names["validation" if clip < 2 else "testing"].append(f"{word}/{path.name}")
+    for kind, lines in names.items():
+        (sounds / f"{kind}_list.txt").write_text("\n".join(lines) + "\n")
+    changes = ["--set", "data.set=speech-commands", "--epochs", "1", "--no-test", "--json"]
+    result = _run(folder, [*changes, "--data", str(sounds)])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["examples"] == {"train": 20, "validation": 8, "test": 8}
+    kept = sorted(path.name for path in (folder / "out" / "features").iterdir())
+    assert kept == [f"{word}.npz" for word in "abcd"]

@@ -25,6 +25,9 @@ __all__ = ["main"]
 BAD_INPUT = 2
 INTERRUPTED = 130
 
+FEATURES = "features"
+"""Folder of the output in which features of recordings are kept."""
+
 FILE = click.Path(path_type=Path)
 
 
@@ -107,7 +110,6 @@ def _train(
             "'trencadis[train]'"
         ) from error
     where = _device(device)
-    splits = open_data(recipe.data, data)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -118,12 +120,16 @@ def _train(
     ) as progress:
         task = progress.add_task("preparing", total=1.0)
 
+        def on_recording(done: int, total: int) -> None:
+            progress.update(task, completed=done / max(total, 1), description="features")
+
         def on_batch(phase: str, epoch: int, part: float) -> None:
             progress.update(task, completed=part, description=f"{phase}, epoch {epoch}")
 
         def on_epoch(row: EpochMetrics) -> None:
             console.print(_line(row), highlight=False)
 
+        splits = open_data(recipe.data, data, cache=output / FEATURES, progress=on_recording)
         trainer = Trainer(
             recipe,
             splits,
