@@ -252,3 +252,19 @@ def test_layers_wait_for_maps(config: EngineConfig) -> None:
     simulate(dut, drive)
     assert events[0] == (0b11, 1, 0, 1 << 4)
     assert events[1] == (0b11, 1, 1, 0)
+
+
+def test_answers_to_an_earlier_walk_do_not_end_this_one(config: EngineConfig) -> None:
+    """Walks that are over before the answer to their first entry has come."""
+    layer = layer_fields(slots=3, entries=3, dynamic=1, entry_step=1)
+    surroundings = Surroundings(config, [layer], stall=0.0)
+    surroundings.run(40)
+    starts = [i for i, issue in enumerate(surroundings.issues) if issue["first"]]
+    assert starts[1] - starts[0] == 4 * 4
+
+
+def test_no_step_is_begun_whose_beats_may_not_fit_the_queue(config: EngineConfig) -> None:
+    short = layer_fields(out_w=40, beats=2)
+    surroundings = Surroundings(config, [short], stall=0.9)
+    surroundings.run(40)
+    assert surroundings.most_in_queue == config.queue_beats
