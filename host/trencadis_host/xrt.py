@@ -36,6 +36,7 @@ from trencadis_host.faults import (
 from trencadis_host.xclbin import Xclbin, XclbinError
 from trencadis_host.xrt_capi import open_library
 from trencadis_host.xrt_pyxrt import open_binding
+from trencadis_host.xrt_setup import check_setup
 from trencadis_host.xrt_unit import KERNEL_NAME, LoadedUnit, Record
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
@@ -430,8 +431,9 @@ def open_door() -> Door:
     Raises
     ------
     XrtMissingError
-        If neither can be loaded.
+        If neither can be loaded, or XRT would not find its driver.
     """
+    check_setup()
     try:
         return open_binding()
     except XrtMissingError:
