@@ -104,7 +104,6 @@ class Core(wiring.Component):
         m.d.comb += [
             self.overflow.eq(Cat(engine.overflow for engine in engines).any()),
             self.busy.eq(first.busy),
-            first.input_ended.eq(self.input_ended),
             self.cleared.eq(Cat(engine.cleared for engine in engines).all()),
         ]
         self._feed(m, first)
@@ -138,7 +137,11 @@ class Core(wiring.Component):
             ]
             if word == 0:
                 room = level_of(engine.reserved, in_map) < self.feed.buffers
-                m.d.comb += feeder.allowed.eq(room & ~permit.any())
+                m.d.comb += [
+                    feeder.allowed.eq(room & ~permit.any()),
+                    # A word in the queue has no buffer reserved yet, but will arrive.
+                    engine.input_ended.eq(self.input_ended & ~queue.o.valid),
+                ]
             else:
                 m.d.comb += [
                     feeder.allowed.eq(permit[word]),

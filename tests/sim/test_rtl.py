@@ -21,7 +21,8 @@ MakeCase = Callable[..., Any]
 
 @contextmanager
 def simulator(case: Any, build_dir: Path, **timing: int) -> Iterator[Simulator]:
-    with Simulator(case.overlay, DeviceOptions(build_dir=build_dir), **timing) as device:
+    options = DeviceOptions(build_dir=build_dir, timeout_s=30)
+    with Simulator(case.overlay, options, **timing) as device:
         yield device
 
 
