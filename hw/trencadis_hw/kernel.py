@@ -65,9 +65,11 @@ class Kernel(wiring.Component):
         m.submodules.run = run = RunControl(bus_bits=config.bus_bits)
         m.submodules.reader = reader = AxiReader(bits=config.bus_bits)
         m.submodules.writer = writer = AxiWriter(bits=config.bus_bits)
-        m.submodules.loader = loader = ImageLoader(
+        loader = ImageLoader(
             configuration=config.digest, bus_bits=config.bus_bits, load_bits=load_bits(config.core)
         )
+        # A load that is given up must not go on with the next one.
+        m.submodules.loader = ResetInserter(run.read_stop)(loader)
         self._connect_ports(m, CONTROL_PREFIX, control.bus)
         self._connect_ports(m, MEMORY_PREFIX, reader.axi)
         self._connect_ports(m, MEMORY_PREFIX, writer.axi)

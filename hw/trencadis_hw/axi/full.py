@@ -221,7 +221,7 @@ class AxiReader(wiring.Component):
     busy : Out(1)
         Beats are still to come or to be taken.
     error : Out(1)
-        A beat came with an error; stays.
+        A beat came with an error, the cycle before.
     """
 
     transfers: stream.Interface
@@ -283,8 +283,7 @@ class AxiReader(wiring.Component):
             m.d.comb += [queue.o.ready.eq(1), self.beats.valid.eq(0)]
         m.d.comb += taken.eq(queue.o.valid & queue.o.ready)
         m.d.sync += claimed.eq(claimed + asked - taken - (came & self.stop))
-        with m.If(came & axi.rresp[1]):
-            m.d.sync += self.error.eq(1)
+        m.d.sync += self.error.eq(came & axi.rresp[1])
         return m
 
 
@@ -311,7 +310,7 @@ class AxiWriter(wiring.Component):
     busy : Out(1)
         Beats, or answers to them, are still to come.
     error : Out(1)
-        A burst was answered with an error; stays.
+        A burst was answered with an error, the cycle before.
     """
 
     transfers: stream.Interface
@@ -379,6 +378,5 @@ class AxiWriter(wiring.Component):
             m.d.sync += left.eq(burst.payload.length + 1)
         with m.Elif(beat.i.valid & beat.i.ready):
             m.d.sync += left.eq(left - 1)
-        with m.If(answered & axi.bresp[1]):
-            m.d.sync += self.error.eq(1)
+        m.d.sync += self.error.eq(answered & axi.bresp[1])
         return m
