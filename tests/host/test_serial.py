@@ -26,17 +26,22 @@ class Board:
     )
     harm: list[str] = field(default_factory=list)
     pending: bytes = b""
+    late: bytes = b""
     last: int | None = None
     done: list[Operation] = field(default_factory=list)
 
     def send(self, data: bytes) -> None:
         kind = self.harm.pop(0) if self.harm else ""
+        self.pending, self.late = self.pending + self.late, b""
         if kind == "request lost":
             return
         if kind == "request damaged":
             data = data[:-1] + bytes([data[-1] ^ 1])
         reply = self.answer(data)
         if kind == "reply lost":
+            return
+        if kind == "reply late":
+            self.late = reply
             return
         if kind == "reply damaged":
             reply = reply[:-1] + bytes([reply[-1] ^ 1])
@@ -86,7 +91,7 @@ class Board:
         return data
 
     def drain(self) -> None:
-        self.pending = b""
+        self.pending = self.late = b""
 
     def close(self) -> None: ...
 
@@ -120,6 +125,15 @@ def test_harm_is_repaired(kind: str, times: int) -> None:
     assert board.memory[:8] == b"12345678"
     assert serial.statistics.repeats == times
     assert board.done.count(Operation.WRITE_MEMORY) == 1
+
+
+def test_late_reply_is_not_taken_for_the_next_one() -> None:
+    board = Board()
+    serial = SerialLink(board, "x", BAUD)
+    board.harm = ["reply late"]
+    serial.write_memory(0, b"12345678")
+    assert serial.read_memory(0, 8) == b"12345678"
+    assert serial.statistics.repeats == 1
 
 
 def test_noise_before_a_reply_is_skipped() -> None:

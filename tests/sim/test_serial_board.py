@@ -56,7 +56,7 @@ def test_words_come_in_batches_if_memory_is_short(case: Any, build_dir: Path) ->
 
 
 def test_noise_on_the_line_changes_nothing(case: Any, build_dir: Path) -> None:
-    line = NoisyLine(one_in=700, seed=3)
+    line = NoisyLine(one_in=3000, seed=3)
     with device(case, build_dir, line) as board:
         outputs, _ = board.run(case.inputs)
         assert np.array_equal(outputs, case.expected)

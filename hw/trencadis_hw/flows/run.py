@@ -12,6 +12,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -108,6 +109,12 @@ def run_steps(
         _run(step, out, identities[name], resume)
 
 
+def locate(name: str) -> str | None:
+    """A program on the PATH, or else beside the Python that runs this; None if it is nowhere."""
+    beside = Path(sys.executable).parent / name
+    return shutil.which(name) or shutil.which(beside)
+
+
 def find_program(program: Program, resume: str) -> str:
     """The version of an installed program.
 
@@ -126,14 +133,15 @@ def find_program(program: Program, resume: str) -> str:
     wanted = program.product
     if program.versions is not None:
         wanted += f" {program.versions.oldest} to {program.versions.newest}"
-    if shutil.which(program.name) is None:
+    path = locate(program.name)
+    if path is None:
         raise MissingToolError(
             f"{program.name} is not installed or not on the PATH; install {wanted}, then go on "
             f"with: {resume}"
         )
     try:
         done = subprocess.run(
-            [program.name, *program.version_arguments],
+            [path, *program.version_arguments],
             capture_output=True,
             text=True,
             errors="replace",
@@ -185,7 +193,7 @@ def _run(step: Step, out: Path, version: str, resume: str) -> None:
         arguments = [text.replace("{out}", str(out.resolve())) for text in step.arguments]
         with log.open("wb") as file:
             done = subprocess.run(
-                [step.program.name, *arguments],
+                [locate(step.program.name) or step.program.name, *arguments],
                 cwd=out,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

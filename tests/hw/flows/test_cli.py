@@ -2,13 +2,14 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
 
 from trencadis_boards import Board
-from trencadis_hw.flows import cli
+from trencadis_hw.flows import cli, run
 from trencadis_hw.flows.build import Choices, find_platform, make_plan
 from trencadis_hw.flows.plan import BuildPlan, PlanError
 from trencadis_hw.flows.platforms import read_platforms
@@ -36,12 +37,12 @@ def build(
         changes = CHANGES.get(name, {})
         return replace(board(name), **changes)
 
-    def run(*arguments: str) -> Result:
+    def invoke(*arguments: str) -> Result:
         monkeypatch.setattr(cli, "load_board", load)
         monkeypatch.setattr(cli, "make_plan", plan)
         return CliRunner().invoke(cli.main, [*arguments, "--out", str(tmp_path / "out")])
 
-    return run
+    return invoke
 
 
 CHANGES: dict[str, dict[str, Any]] = {}
@@ -51,6 +52,8 @@ def without_vendor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
     monkeypatch.setenv("PATH", str(empty))
+    # Amaranth itself needs the real one.
+    monkeypatch.setattr(run, "sys", SimpleNamespace(executable=str(empty / "python")))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 import errno
 import os
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -203,6 +204,18 @@ def test_full_disk(
     monkeypatch.setattr(run_module, "_write_atomically", full)
     with pytest.raises(BuildError, match="in: cannot be written: the disk is full; make room"):
         build(plan("other"))
+
+
+def test_program_beside_python_is_found(
+    tools: Tools, build: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of an environment that has not been activated."""
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    with pytest.raises(MissingToolError):
+        build(plan())
+    monkeypatch.setattr(sys, "executable", str(tools.ran.parent / "python"))
+    build(plan())
+    assert tools.runs() == ["first", "second"]
 
 
 def test_files_that_are_right_are_not_touched(tmp_path: Path) -> None:
