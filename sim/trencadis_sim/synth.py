@@ -7,6 +7,7 @@ synthesised with everything that is around the cores; more cores are multiples o
 
 import hashlib
 import importlib.resources
+import itertools
 import json
 import math
 import re
@@ -39,13 +40,23 @@ __all__ = [
 ]
 
 TOP = "trencadis"
-BLOCK_DEPTH = 4
-"""Blocks this deep below the kernel are synthesised on their own; what is deeper is part of them.
-
-A block that occurs many times is synthesised once."""
+BLOCK_DEPTH = 3
+"""Blocks down to this depth below the kernel are synthesised on their own..."""
+SMALL_BLOCK = 40_000
+"""...unless their Verilog has fewer characters than this..."""
+REPEATED = 4
+"""...and so is, at any depth, what occurs at least so often in another block."""
 CORE = "core_0"
 
+SCRIPT = """read_verilog {key}.v
+synth_xilinx -family xcup -uram -noiopad -noclkbuf -flatten -top {top} -run begin:check
+opt_merge
+clean
+write_json {key}.tmp
+"""
+
 _MODULE = re.compile(r"^module (\\\S+ |\w+)(.*?)^endmodule\n", re.MULTILINE | re.DOTALL)
+_PORT = re.compile(r"^  (?:input|output) .*;$", re.MULTILINE)
 _INSTANCE = re.compile(r"^  (\\\S+ |\w+) (?:\\\S+ |\w+) ?\(\n", re.MULTILINE)
 
 
@@ -54,14 +65,15 @@ class SynthesisError(RuntimeError):
 
 
 def synthesise(kernel: KernelConfig, folder: Path, progress: Callable[[str], None]) -> Netlist:
-    """The cells of a kernel with one core; kept in `folder` for the next time.
+    """The cells of a kernel with one core.
 
     Parameters
     ----------
     kernel : KernelConfig
         The kernel; its number of cores does not matter.
     folder : Path
-        For Verilog, netlist and Yosys' log.
+        Where Verilog, netlist and log of every block are kept: a block that has not changed is not
+        synthesised again.
     progress : callable
         Told about each step.
 
@@ -73,27 +85,55 @@ def synthesise(kernel: KernelConfig, folder: Path, progress: Callable[[str], Non
     from trencadis_hw.generate import kernel_verilog
 
     folder.mkdir(parents=True, exist_ok=True)
+    version = _yosys_version()
     progress("generating Verilog")
-    verilog = kernel_verilog(replace(kernel, cores=1))
-    script = _script(verilog)
-    key = hashlib.sha256(f"{_yosys_version()}\0{script}\0{verilog}".encode()).hexdigest()[:16]
+    modules = _modules(kernel_verilog(replace(kernel, cores=1)))
+    blocks = _blocks(modules)
+    netlists: dict[str, Any] = {}
+    for number, block in enumerate(blocks):
+        progress(f"synthesising block {number + 1} of {len(blocks)}, {block}")
+        netlists[block] = _synthesise_block(block, blocks, modules, folder, version)
+    progress("reading the netlist")
+    return Netlist({"modules": netlists}, TOP)
+
+
+def _synthesise_block(
+    block: str, blocks: list[str], modules: Mapping[str, str], folder: Path, version: str
+) -> dict[str, Any]:
+    """The netlist of a block, of which other blocks are instances."""
+    inside, outside = _contents(block, blocks, modules)
+    verilog = "\n".join(
+        [*(modules[name] for name in inside), *(_black_box(modules[name]) for name in outside)]
+    )
+    key = hashlib.sha256(f"{version}\0{SCRIPT}\0{verilog}".encode()).hexdigest()[:16]
     netlist = folder / f"{key}.json"
     if not netlist.exists():
         (folder / f"{key}.v").write_text(verilog)
-        progress("synthesising with Yosys")
-        script = script.replace("VERILOG", f"{key}.v").replace("NETLIST", f"{key}.tmp")
-        (folder / f"{key}.ys").write_text(script)
-        command = ["yosys", "-q", "-l", f"{key}.log", f"{key}.ys"]
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-        if done.returncode or not (folder / f"{key}.tmp").exists():
+        (folder / f"{key}.ys").write_text(SCRIPT.format(key=key, top=block))
+        done = subprocess.run(
+            ["yosys", "-q", f"{key}.ys"], cwd=folder, capture_output=True, text=True, check=False
+        )
+        written = folder / f"{key}.tmp"
+        if done.returncode or not written.exists():
             lines = [line for line in done.stderr.splitlines() if "ERROR" in line]
             raise SynthesisError(
-                f"yosys failed with exit status {done.returncode}: "
-                f"{lines[0] if lines else 'no message'}; its log is {folder / key}.log"
+                f"yosys failed with exit status {done.returncode} on block {block}: "
+                f"{lines[0] if lines else 'no message'}; try {folder / key}.ys"
             )
-        (folder / f"{key}.tmp").replace(netlist)
-    progress("reading the netlist")
-    return Netlist(json.loads(netlist.read_text()), TOP)
+        # Only the block itself, and only what is read of it.
+        found = json.loads(written.read_text())["modules"][block]
+        kept = {
+            "attributes": {},
+            "ports": {name: {"bits": port["bits"]} for name, port in found["ports"].items()},
+            "cells": {
+                name: {part: cell[part] for part in ("type", "port_directions", "connections")}
+                for name, cell in found["cells"].items()
+                if not cell["type"].startswith("$")
+            },
+        }
+        write_atomically(netlist, json.dumps(kept).encode())
+        written.unlink()
+    return json.loads(netlist.read_text())
 
 
 def _yosys_version() -> str:
@@ -107,29 +147,57 @@ def _yosys_version() -> str:
     return " ".join(done.stdout.split()[:2])
 
 
-def _script(verilog: str) -> str:
-    """Yosys' script, for files called VERILOG and NETLIST."""
-    kept = " ".join(_blocks(verilog))
-    return f"""read_verilog VERILOG
-setattr -mod -set keep_hierarchy 1 {kept}
-synth_xilinx -family xcup -uram -noiopad -noclkbuf -flatten -top {TOP} -run begin:check
-opt_merge
-clean
-write_json NETLIST
-"""
+def _modules(verilog: str) -> dict[str, str]:
+    """Text of every module, by name."""
+    return {match[1].strip().lstrip("\\"): match[0] for match in _MODULE.finditer(verilog)}
 
 
-def _blocks(verilog: str) -> list[str]:
-    """Modules that are synthesised on their own."""
-    children = {
-        name.strip().lstrip("\\"): [child.strip().lstrip("\\") for child in _INSTANCE.findall(body)]
-        for name, body in _MODULE.findall(verilog)
-    }
-    level, blocks = [TOP], []
-    for _ in range(BLOCK_DEPTH):
-        level = sorted({c for name in level for c in children[name] if c in children})
-        blocks += level
-    return list(dict.fromkeys(blocks))
+def _children(text: str, modules: Mapping[str, str]) -> list[str]:
+    """Modules of which a module has instances."""
+    found = (child.strip().lstrip("\\") for child in _INSTANCE.findall(text))
+    return list(dict.fromkeys(child for child in found if child in modules))
+
+
+def _blocks(modules: Mapping[str, str]) -> list[str]:
+    """Modules that are synthesised on their own, outermost first."""
+    blocks, level = [TOP], [TOP]
+    for depth in itertools.count(1):
+        below = []
+        for name in level:
+            text = modules[name]
+            counts = Counter(child.strip().lstrip("\\") for child in _INSTANCE.findall(text))
+            for child in _children(text, modules):
+                large = depth <= BLOCK_DEPTH and len(modules[child]) >= SMALL_BLOCK
+                a_core = depth == 1 and child.startswith("core")
+                if large or a_core or counts[child] >= REPEATED:
+                    blocks.append(child)
+                below.append(child)
+        level = list(dict.fromkeys(below))
+        if not level:
+            return list(dict.fromkeys(blocks))
+    raise AssertionError("modules are nested without end")
+
+
+def _contents(
+    block: str, blocks: list[str], modules: Mapping[str, str]
+) -> tuple[list[str], list[str]]:
+    """Modules that are part of a block, and blocks of which it has instances."""
+    inside, outside, left = [block], [], _children(modules[block], modules)
+    while left:
+        name = left.pop()
+        if name in blocks:
+            outside.append(name)
+        elif name not in inside:
+            inside.append(name)
+            left += _children(modules[name], modules)
+    return inside, sorted(set(outside))
+
+
+def _black_box(text: str) -> str:
+    """A module without what is in it."""
+    header = text[: text.index(");\n") + 3]
+    ports = "".join(f"{line}\n" for line in _PORT.findall(text))
+    return f"(* blackbox *)\n{header}{ports}endmodule\n"
 
 
 def configuration_of(kernel: KernelConfig) -> str:
