@@ -258,6 +258,7 @@ class FakeUnit:
         if not self.loaded:
             status |= abi.Status.NO_IMAGE
         status |= self.system.status
+        self.loaded = self.loaded and not status
         count = arguments[abi.Register.WORDS]
         assert arguments[abi.Register.INPUT_BEATS] * overlay.kernel.bus_bytes == (
             count * overlay.input_bytes

@@ -78,6 +78,14 @@ def test_buffers_are_kept(open_fake, fake_xrt, words) -> None:
     assert not fake_xrt.opened
 
 
+def test_buffers_grow_by_doubling(open_fake, fake_xrt, words) -> None:
+    with open_fake() as device:
+        for count in range(1, 65):
+            device.run(words(count))
+        # Image and statistics of two compute units; inputs and outputs of 1 to 32 words.
+        assert fake_xrt.allocations <= 2 * (1 + 2) + 2 * 2 * 2 * 6
+
+
 def test_submitted_batches_end_in_order(open_fake, words, expected) -> None:
     with open_fake() as device:
         batches = [words(count, count) for count in (5, 1, 8, 3)]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trencadis_boards import load_board
-from trencadis_host.xclbin import Bank, Mode, Section, Xclbin, XclbinError
+from trencadis_host.xclbin import HEADER, Bank, Mode, Section, Xclbin, XclbinError
 from trencadis_host.xrt_unit import KERNEL_NAME
 from trencadis_hw import abi
 from trencadis_hw.axi.lite import ARGUMENTS
@@ -222,6 +222,14 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         load(b"#!/bin/sh", tmp_path)
     with pytest.raises(XclbinError, match="cannot be read"):
         Xclbin.load(tmp_path / "missing")
+
+
+def test_sections_outside_the_file_are_refused(tmp_path: Path) -> None:
+    data = bytearray(pack())
+    size_at = HEADER.size + 32  # of the first section
+    data[size_at + 4] = 1
+    with pytest.raises(XclbinError, match="section 0 lies outside the file"):
+        load(bytes(data), tmp_path)
 
 
 @settings(deadline=None, max_examples=200)
