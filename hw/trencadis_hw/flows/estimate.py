@@ -53,13 +53,13 @@ class Weights:
 
 
 ULTRASCALE = {
-    "lut": Weights(kernel=2600, core=2800, lane=130, multiplier=70, requantiser=350),
-    "ff": Weights(kernel=3200, core=4000, lane=150, multiplier=110, requantiser=700),
-    "dsp": Weights(kernel=4, core=0, lane=0, multiplier=0.5, requantiser=4),
+    "lut": Weights(kernel=2500, core=2600, lane=130, multiplier=90, requantiser=350),
+    "ff": Weights(kernel=2200, core=2600, lane=120, multiplier=130, requantiser=500),
+    "dsp": Weights(kernel=2, core=0, lane=0, multiplier=0.5, requantiser=2),
 }
 ECP5 = {
     "lut": Weights(kernel=4000, core=5000, lane=300, multiplier=350, requantiser=600),
-    "ff": Weights(kernel=2000, core=3000, lane=200, multiplier=170, requantiser=500),
+    "ff": Weights(kernel=2000, core=3000, lane=200, multiplier=146, requantiser=500),
     "dsp": Weights(kernel=2, core=0, lane=0, multiplier=1, requantiser=4),
 }
 DISTRIBUTED_REORDER_ROWS = 64
