@@ -139,6 +139,28 @@ def test_a_training_that_died_in_an_epoch_goes_on_from_the_one_before(
     assert _same(finished.network, trained.network)
 
 
+def test_the_best_survives_even_if_it_was_not_the_last(
+    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+) -> None:
+    # At such a rate the first epochs are better than those that follow.
+    recipe = make_recipe(
+        training={"epochs": 4, "learning_rate": 2.0, "warm_up": 0.0, "winners_warm_up": 0.0}
+    )
+    whole: list[EpochMetrics] = []
+    expected = Trainer(recipe, quadrants, on_epoch=whole.append).run()
+    after = next(row for row in whole if row.epoch > 1 and not row.best)
+
+    def die(row: EpochMetrics) -> None:
+        if (row.phase, row.epoch) == (after.phase, after.epoch):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        Trainer(recipe, quadrants, tmp_path, on_epoch=die).run()
+    finished = Trainer(recipe, quadrants, tmp_path, resume=True).run()
+    assert _same(finished.network, expected.network)
+    assert finished.summary["accuracy"] == expected.summary["accuracy"]
+
+
 def test_resuming_nothing_begins(
     make_recipe: MakeRecipe, quadrants: Splits, trained: Finished, tmp_path: Path
 ) -> None:
