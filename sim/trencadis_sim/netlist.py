@@ -31,6 +31,9 @@ LUTRAM = {
 """LUTs that a memory or shift register of LUTs takes."""
 LARGE = {"RAMB18E2": ("bram36", 0.5), "RAMB36E2": ("bram36", 1.0), "URAM288": ("uram", 1.0)}
 
+INVERTIBLE = ("C", "D", "R", "S")
+"""Inputs of flip-flops that have an inverter of their own."""
+
 _LUT = re.compile(r"LUT[1-6]|INV")
 _FLIP_FLOP = re.compile(r"FD[RSCP]E|LD[CP]E")
 _FREE = re.compile(r"MUXF[789]|BUFG|CARRY[48]")
@@ -39,6 +42,8 @@ _FREE = re.compile(r"MUXF[789]|BUFG|CARRY[48]")
 
 def resources_of(cell: str) -> dict[str, float]:
     """What a cell takes of `RESOURCES` and of `lutram`, which are LUTs too.
+
+    An inverter is counted as a LUT here; `Netlist.usage` knows better.
 
     Raises
     ------
@@ -112,15 +117,39 @@ class Netlist:
         self._usage: dict[str, Usage] = {}
 
     def usage(self, module: str | None = None) -> Usage:
-        """What a module takes, with everything in it; without a name, the outermost one."""
+        """What a module takes, with everything in it; without a name, the outermost one.
+
+        Inverters of the same wire are one LUT, those in front of flip-flops that invert are none.
+        """
         name = module or self._top
         if name not in self._usage:
             total: Counter[str] = Counter()
+            inverted: set[int] = set()
+            absorbed = self._absorbed_bits(name)
             for cell in self._modules[name]["cells"].values():
                 kind = cell["type"]
+                if kind == "INV":
+                    if cell["connections"]["O"][0] not in absorbed:
+                        inverted.add(cell["connections"]["I"][0])
+                    continue
                 total.update(self.usage(kind) if self._is_module(kind) else resources_of(kind))
+            if inverted:
+                total["lut"] += len(inverted)
             self._usage[name] = dict(total)
         return dict(self._usage[name])
+
+    def _absorbed_bits(self, module: str) -> set[int]:
+        """Wires of a module that only enter inputs of flip-flops that can invert."""
+        inside = self._modules[module]
+        free: set[int] = set()
+        others = {bit for port in inside["ports"].values() for bit in port["bits"]}
+        for cell in inside["cells"].values():
+            invertible = _FLIP_FLOP.fullmatch(cell["type"]) is not None
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"].get(port) == "output":
+                    continue
+                (free if invertible and port in INVERTIBLE else others).update(bits)
+        return free - others
 
     def blocks(self, depth: int) -> Iterator[tuple[str, str]]:
         """Instance path and module of every block down to a depth, outermost first."""

@@ -60,6 +60,19 @@ def test_usage_counts_every_instance() -> None:
     assert [path for path, _ in outer.blocks(1)] == ["", "a", "b"]
 
 
+def test_inverters_are_shared_or_part_of_flip_flops() -> None:
+    cells = {
+        "i": cell("INV", "O", I=2, O=3),
+        "same": cell("INV", "O", I=2, O=4),
+        "l": cell("LUT2", "O", I0=3, I1=4, O=5),
+        "reset": cell("INV", "O", I=6, O=7),
+        "f": cell("FDRE", "Q", C=1, CE="1", D="0", R=7, Q=8),
+        "enable": cell("INV", "O", I=9, O=10),
+        "g": cell("FDRE", "Q", C=1, CE=10, D=10, R="0", Q=11),
+    }
+    assert netlist(cells).usage() == {"lut": 1 + 1 + 1, "ff": 2}
+
+
 def test_a_cell_that_is_not_known_is_refused() -> None:
     with pytest.raises(ValueError, match="'PLL' is not one of UltraScale"):
         netlist({"x": cell("PLL", "")}).usage()
