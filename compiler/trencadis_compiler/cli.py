@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from trencadis_boards import UnknownBoardError, board_names, load_board
+from trencadis_boards import BoardError, board_names, load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.report import render_report
@@ -62,7 +62,7 @@ def main(
                 status.update("writing the report")
                 write_report(compiled.overlay.report, compiled.placement, report)
             compiled.overlay.save(target)
-    except (CompileError, ContainerError, InputError, UnknownBoardError) as error:
+    except (CompileError, ContainerError, InputError, BoardError) as error:
         print(f"sparse-compile: {error}", file=sys.stderr)
         raise SystemExit(BAD_INPUT) from None
     if as_json:
