@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trencadis_compiler.place import PlacedLayer, Placement
-from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD, EngineTiming
+from trencadis_hw.timing import LAYER_OVERHEAD, RELEASE_DELAY, WORD_OVERHEAD, EngineTiming
 
 __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
 
@@ -50,11 +50,14 @@ class EngineSchedule:
         Cycles from word group to word group in steady state.
     waiting : float
         Of these, cycles spent waiting for maps.
+    exact : bool
+        In steady state, no wait is for a map to be complete, of which only a bound is known.
     """
 
     turns: tuple[Turn, ...]
     period: float
     waiting: float
+    exact: bool
 
 
 @dataclass(frozen=True)
@@ -86,8 +89,8 @@ def schedule(placement: Placement) -> Schedule:
     feed = placement.layers[0].plan.feed
     loading = feed.channels * feed.rows * feed.columns + LOAD_OVERHEAD
     period = max(loading, *(engine.period for engine in engines))
-    static = all(placed.plan.static for placed in placement.layers) and not any(
-        engine.waiting for engine in engines
+    static = all(placed.plan.static for placed in placement.layers) and all(
+        engine.exact for engine in engines
     )
     return Schedule(engines, period, static)
 
@@ -139,10 +142,12 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
     now = 0.0
     starts: list[float] = []
     waits: list[float] = []
+    exact = True
     for word in range(WORDS):
         starts.append(now)
         now += WORD_OVERHEAD
         waits.append(0.0)
+        exact = True
         for turn in turns:
             mine, number = word - turn.delay, turn.layer.number
             now += LAYER_OVERHEAD
@@ -151,18 +156,20 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
             ready = now
             if number - 1 in by_number:
                 # A map whose producer comes later in the round is never full: deadlock.
-                ready = max(ready, full.get((number - 1, mine), math.inf))
+                complete = full.get((number - 1, mine), math.inf)
+                exact = exact and complete <= ready
+                ready = max(ready, complete)
             if number + 1 in by_number:
                 # The buffer to write must have been read; if its reader comes later: deadlock.
                 older = mine - by_number[number + 1].source.buffers
                 ready = max(ready, read.get((number + 1, older), math.inf) if older >= 0 else 0.0)
             if ready == math.inf:
-                return EngineSchedule(turns, math.inf, math.inf)
+                return EngineSchedule(turns, math.inf, math.inf, exact=False)
             waits[-1] += ready - now
             now = ready + turn.layer.plan.cycles + turn.layer.plan.tail
-            read[number, mine] = now
+            read[number, mine] = now + RELEASE_DELAY
             full[number, mine] = now + _completion(turn.layer, timing)
-    return EngineSchedule(turns, starts[-1] - starts[-2], waits[-2])
+    return EngineSchedule(turns, starts[-1] - starts[-2], waits[-2], exact)
 
 
 def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:

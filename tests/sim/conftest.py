@@ -42,13 +42,17 @@ ENGINE: dict[str, Any] = {
     "tables": 2,
 }
 
+
+def engine(**fields: Any) -> EngineConfig:
+    """A small engine, with what is to be different."""
+    return EngineConfig(**(ENGINE | fields))
+
+
 KERNELS = {
-    "groups": KernelConfig(
-        core=CoreConfig(engines=(EngineConfig(lanes=6, groups=2, **ENGINE),)), bus_bits=64
-    ),
+    "groups": KernelConfig(core=CoreConfig(engines=(engine(lanes=6, groups=2),)), bus_bits=64),
     "trees-lockstep": KernelConfig(
         core=CoreConfig(
-            engines=(EngineConfig(lanes=4, routing="trees", **(ENGINE | {"requantisers": 4})),),
+            engines=(engine(lanes=4, routing="trees", requantisers=4),),
             words=2,
         ),
         bus_bits=128,
@@ -56,8 +60,8 @@ KERNELS = {
     "cores-chained": KernelConfig(
         core=CoreConfig(
             engines=(
-                EngineConfig(lanes=3, **ENGINE),
-                EngineConfig(lanes=5, **(ENGINE | {"dense_values": 0})),
+                engine(lanes=3),
+                engine(lanes=5, dense_values=0),
             )
         ),
         cores=2,

@@ -18,6 +18,13 @@ pytestmark = pytest.mark.rtl
 
 MakeCase = Callable[..., Any]
 
+NOT_PLANNED = [
+    ("whole-layer-winners", "cores-chained"),
+    ("table", "cores-chained"),
+]
+"""Networks of which a word takes longer than planned: vectors wait for the selector of whole
+layers, and for the engine that is next in a chain."""
+
 
 @contextmanager
 def simulator(case: Any, build_dir: Path, **timing: int) -> Iterator[Simulator]:
@@ -39,21 +46,25 @@ def test_equals_exact_arithmetic(
             assert statistics.words == words
 
 
-@pytest.mark.xfail(reason="maps of a few dozen cycles take longer than planned")
 def test_cycles_a_word_are_those_planned(
-    make_case: MakeCase, build_dir: Path, spec: Any, kernel: str
+    make_case: MakeCase, build_dir: Path, spec: Any, specs: Any, kernel: str
 ) -> None:
     case = make_case(spec, kernel, words=64)
     if not case.schedule.static:
         pytest.skip("the cycles depend on the data")
+    if (spec, kernel) in [(specs[name], kernel) for name, kernel in NOT_PLANNED]:
+        pytest.xfail("the plan knows nothing of what holds this one up")
     group = case.overlay.kernel.cores * case.overlay.kernel.core.words
     taken = []
     with simulator(case, build_dir) as device:
         for words in (40, 64):
             outputs, statistics = device.run(case.inputs[:words])
             assert np.array_equal(outputs, case.expected[:words])
+            assert statistics.cycles is not None
+            assert statistics.load_cycles is not None
             taken.append(statistics.cycles - statistics.load_cycles)
-    assert (taken[1] - taken[0]) / 24 == case.schedule.period / group
+    # Where in a burst the last beat falls may make a cycle of difference in all.
+    assert abs(taken[1] - taken[0] - 24 / group * case.schedule.period) <= 1
 
 
 @pytest.mark.parametrize("seed", range(12))
