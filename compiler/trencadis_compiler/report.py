@@ -60,6 +60,8 @@ def make_report(
 def _basis(plan: Schedule, profiled: bool) -> str:
     if plan.static:
         return "static: the same for every word"
+    if all(turn.layer.plan.static for engine in plan.engines for turn in engine.turns):
+        return "expected: layers wait for each other, by times of which only bounds are known"
     if profiled:
         return "expected: they depend on the data, and were estimated from the profile given"
     return "expected: they depend on the data, and were estimated without a profile"

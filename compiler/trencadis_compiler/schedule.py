@@ -23,6 +23,9 @@ LOAD_OVERHEAD = 4
 WORDS = 12
 """Words after which a program has settled."""
 
+WHOLE_OVERHEAD = 17
+"""Cycles that the selector of whole layers takes for a vector, besides 4 a row."""
+
 PERMUTED = 5
 """Most layers of an engine of which every order is tried."""
 
@@ -69,8 +72,8 @@ class Schedule:
     engines : tuple of EngineSchedule
         One an engine.
     period : float
-        Cycles from word group to word group in steady state: those of the slowest engine, or of
-        loading the input.
+        Cycles from word group to word group in steady state: those of the slowest engine, of
+        loading the input, or of what holds these up.
     static : bool
         The period does not depend on the data, and is exact.
     """
@@ -88,11 +91,52 @@ def schedule(placement: Placement) -> Schedule:
     )
     feed = placement.layers[0].plan.feed
     loading = feed.channels * feed.rows * feed.columns + LOAD_OVERHEAD
-    period = max(loading, *(engine.period for engine in engines))
-    static = all(placed.plan.static for placed in placement.layers) and all(
-        engine.exact for engine in engines
+    planned = max(loading, *(engine.period for engine in engines))
+    held_up = max(_selecting(placement), _handing_over(placement))
+    static = (
+        all(placed.plan.static for placed in placement.layers)
+        and all(engine.exact for engine in engines)
+        and held_up <= planned
     )
-    return Schedule(engines, period, static)
+    return Schedule(engines, max(planned, held_up), static)
+
+
+def _selecting(placement: Placement) -> float:
+    """Cycles a word for which the busiest selector of whole layers is taken, at most."""
+    busy = [0.0] * len(placement.core.engines)
+    for placed in placement.layers:
+        if _selected_whole(placed):
+            assert placed.plan.layer.winners is not None
+            emitting = placed.plan.layer.winners.k + placed.plan.config.lanes
+            busy[placed.engine] += 4 * placed.vector_rows + WHOLE_OVERHEAD + emitting
+    return max(busy)
+
+
+def _handing_over(placement: Placement) -> float:
+    """Cycles a word that a map between two engines allows, at most.
+
+    A buffer is taken from the first work of its producer until its consumer has read it.
+    """
+    slowest = 0.0
+    for before, after in itertools.pairwise(placement.layers):
+        if before.engine != after.engine:
+            timing = EngineTiming.of(before.plan.config)
+            taken = (
+                before.plan.cycles
+                + before.plan.tail
+                + _completion(before, timing)
+                + after.plan.cycles
+                + RELEASE_DELAY
+                + 2 * LAYER_OVERHEAD
+            )
+            slowest = max(slowest, taken / after.source.buffers)
+    return slowest
+
+
+def _selected_whole(placed: PlacedLayer) -> bool:
+    """The layer's winners are found by the selector for long vectors."""
+    winners = placed.plan.layer.winners
+    return winners is not None and placed.vector_rows > placed.plan.config.select_rows
 
 
 def _engine_schedule(layers: tuple[PlacedLayer, ...]) -> EngineSchedule:
@@ -180,8 +224,8 @@ def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
         timing.array + plan.beats + plan.beats * plan.groups + timing.requantise + timing.reorder
     )
     winners = plan.layer.winners
-    if winners and winners.whole and rows > plan.config.select_rows:
-        cycles += 5 * rows + 20
+    if _selected_whole(placed):
+        cycles += 5 * rows + WHOLE_OVERHEAD
     elif winners:
         cycles += 4 * (rows + 5)
     else:
