@@ -186,7 +186,7 @@ class Netlist:
                         factors.update(bits)
                 elif kind == "DSP48E2" and port == "P":
                     products.update(bits)
-            if _FLIP_FLOP.fullmatch(kind):
+            if _FLIP_FLOP.fullmatch(kind) and ports["D"]:
                 flip_flops[ports["D"][0]].append(ports["Q"][0])
         outputs = [q for qs in flip_flops.values() for q in qs]
         before = sum(factors[q] > 0 and factors[q] == loads[q] for q in outputs)

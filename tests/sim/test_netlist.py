@@ -134,5 +134,6 @@ def test_registers_next_to_dsps_are_found() -> None:
         # A product that also enters logic is no register of the DSP.
         "q": flip_flop(8, 11),
         "tap": cell("LUT1", "O", I0=8, O=12),
+        "constant": flip_flop("1", 13),
     }
     assert netlist(cells).dsp_registers() == 4
