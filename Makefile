@@ -6,7 +6,7 @@ TARGET ?= hw_emu
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench rtl bitstream synth xclbin clean help
+.PHONY: demo test check bench rtl bitstream proofs xclbin clean help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -17,6 +17,9 @@ demo: .venv/demo ## Compile a trained sparse network, run it on simulated hardwa
 test: .venv/dev ## Run the tests
 	$(BIN)/pytest
 
+proofs: .venv/dev ## Prove the stream contract of every block, and that routing loses no product
+	$(BIN)/pytest -m formal
+
 check: .venv/dev ## Check format, lint, types and the layers of the architecture
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -25,16 +28,12 @@ check: .venv/dev ## Check format, lint, types and the layers of the architecture
 
 bench: .venv/demo ## Measure cycles, multiplier use, simulation and compile time
 	$(BIN)/python -m trencadis_sim.bench
-	$(BIN)/python -m trencadis_sim.throughput
 
 rtl: .venv/demo ## Generate what needs no vendor's tool: BOARD=u250|zu3eg|ulx3s
 	$(BIN)/python -m trencadis_hw.flows rtl $(BOARD)
 
 bitstream: .venv/demo ## Build a bitstream: BOARD=u250|zu3eg|ulx3s [MODEL=model.tcd]
 	$(BIN)/python -m trencadis_hw.flows bitstream $(BOARD) $(if $(MODEL),--model $(MODEL))
-
-synth: .venv/demo ## Resources of a board's kernel, by Yosys: BOARD=u250|zu3eg
-	$(BIN)/python -m trencadis_sim.synth $(BOARD)
 
 xclbin: .venv/demo ## Write an emulation xclbin for XRT: TARGET=hw_emu BOARD=u250
 	@test $(TARGET) = hw_emu || { echo "xclbin makes TARGET=hw_emu; for cards: make bitstream" >&2; exit 2; }

@@ -55,6 +55,7 @@ def main(build: Path, words: int) -> None:
     digits = load_digits().test
     name = compiled.overlay.input.name
     inputs = digits.images[:, None].astype(np.float32)
+    np.save(build / "digits.npy", inputs[:words])
 
     with step(f"exact arithmetic on {len(inputs):,} digits not used in training"):
         expected = reference_outputs(MODEL, compiled.overlay, inputs)

@@ -67,7 +67,7 @@ def measure(
     array : array, optional
         Inputs, repeated or cut to `words`; random ones if left out.
     words : int
-        Words a run.
+        Words a run, at least 8.
     runs : int
         Runs to time, after one that is not counted.
 
@@ -103,7 +103,7 @@ def measure(
         "runs": runs,
         "predicted_cycles_per_word": report["cycles_per_word"] / cores,
         "prediction": report["cycles_are"],
-        "steady_cycles_per_word": statistics.steady_cycles,
+        "steady_cycles_per_word": cycles_per_word(session, inputs),
         "cycles": statistics.cycles,
         "seconds_per_run": elapsed,
         "words_per_second": words / elapsed,

@@ -102,7 +102,7 @@ def run(
 @click.command(context_settings=CONTEXT)
 @click.argument("model", type=FILE)
 @click.option("--input", "input_path", type=FILE, help="Inputs (.npy).  [default: random ones]")
-@click.option("--words", type=click.IntRange(2), default=32, show_default=True, help="Words a run.")
+@click.option("--words", type=click.IntRange(8), default=32, show_default=True, help="Words a run.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Runs to time.")
 @device_option
 @build_dir_option

@@ -57,8 +57,10 @@ class Statistics:
         Cycles from start to the last output written; None if the device does not count.
     load_cycles : int or None
         Of these, cycles spent on loading the image.
-    steady_cycles : float or None
-        Cycles from word to word, between the first and the last one out.
+    output_interval : float or None
+        Cycles from the first word out to the last, a word. Of few words it is less than in steady
+        state, for a run ends with words of which only late layers are left: see
+        `benchmark.cycles_per_word`.
     busy_cycles : int or None
         Cycles in which the first engine of the first core issued work.
     """
@@ -66,7 +68,7 @@ class Statistics:
     words: int
     cycles: int | None = None
     load_cycles: int | None = None
-    steady_cycles: float | None = None
+    output_interval: float | None = None
     busy_cycles: int | None = None
 
     @classmethod

@@ -340,12 +340,12 @@ def _total(records: list[dict[str, int]]) -> Statistics:
     """One run's statistics out of those of its batches."""
     if len(records) == 1:
         return Statistics.from_record(records[0])
-    steady = [Statistics.from_record(record).steady_cycles for record in records]
+    steady = [Statistics.from_record(record).output_interval for record in records]
     return Statistics(
         words=sum(record["words"] for record in records),
         cycles=sum(record["cycles"] for record in records),
         load_cycles=sum(record["load_cycles"] for record in records),
-        steady_cycles=steady[0],
+        output_interval=steady[0],
         busy_cycles=sum(record["busy"] for record in records),
     )
 

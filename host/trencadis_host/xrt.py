@@ -394,7 +394,7 @@ def merge(records: Sequence[tuple[int, Record]]) -> Statistics:
         words=sum(record["words"] for record in per_unit.values()),
         cycles=most("cycles"),
         load_cycles=most("load_cycles"),
-        steady_cycles=span / gaps / len(per_unit) if gaps else None,
+        output_interval=span / gaps / len(per_unit) if gaps else None,
         busy_cycles=most("busy"),
     )
 

@@ -238,8 +238,8 @@ def test_cycles_of_compute_units_that_work_together() -> None:
     assert statistics.cycles == 120
     assert statistics.busy_cycles == 18
     # 8 gaps of 10 cycles, on two units at the same time.
-    assert statistics.steady_cycles == 5
-    assert merge([(0, record | {"words": 1})]).steady_cycles is None
+    assert statistics.output_interval == 5
+    assert merge([(0, record | {"words": 1})]).output_interval is None
 
 
 @pytest.mark.parametrize(
