@@ -21,6 +21,7 @@ from trencadis_compiler.compile import compile_model
 from trencadis_compiler.report import render_report
 from trencadis_host import Session
 from trencadis_host.benchmark import cycles_per_word
+from trencadis_sim.reported import reported
 from trencadis_sim.verify import onnxruntime_outputs, reference_outputs
 from trencadis_train.digits import load_digits
 
@@ -110,4 +111,5 @@ def _tell(text: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with reported("demo"):
+        main(standalone_mode=False)

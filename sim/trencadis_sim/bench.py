@@ -21,6 +21,7 @@ from trencadis_compiler.compile import compile_model
 from trencadis_host.benchmark import cycles_per_word, random_inputs
 from trencadis_host.session import Session
 from trencadis_hw.container import write_atomically
+from trencadis_sim.reported import reported
 
 __all__ = ["main", "measure"]
 
@@ -172,7 +173,7 @@ def main(model: Path, board: str, build: Path, words: int, runs: int) -> None:
     folder = build / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     messages = Console(stderr=True)
-    with messages.status("measuring") as status:
+    with reported("bench"), messages.status("measuring") as status:
         figures = measure(
             model,
             board=board,

@@ -22,6 +22,7 @@ from trencadis_compiler.compile import Compiled, compile_model
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import write_atomically
 from trencadis_sim.reference_network import Kind, reference_model
+from trencadis_sim.reported import reported
 from trencadis_sim.synth import configuration_of, load_baseline
 
 __all__ = ["PUBLISHED", "Factor", "Throughput", "host_bytes_per_s", "model_throughput"]
@@ -252,7 +253,7 @@ def main(boards: tuple[str, ...], build: Path) -> None:
     messages, console = Console(stderr=True), Console(width=110)
     results = {}
     for name in boards or ("u250", "zu3eg"):
-        with messages.status(f"modelling {name}"):
+        with reported("throughput"), messages.status(f"modelling {name}"):
             results[name] = measure(load_board(name), build)
         console.print(_table(results[name]))
     folder = build / "bench"
