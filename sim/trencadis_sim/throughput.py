@@ -97,6 +97,7 @@ def model_throughput(
     compiled: Compiled,
     *,
     cores: int,
+    synthesised: bool = True,
     cycles_per_word: float | None = None,
 ) -> Throughput:
     """The throughput of a compiled network.
@@ -109,6 +110,8 @@ def model_throughput(
         The network, compiled for the board's kernel.
     cores : int
         Cores on the whole board.
+    synthesised : bool
+        They are known to fit, by `trencadis_sim.synth`.
     cycles_per_word : float, optional
         Of one core, if they were simulated; the prediction otherwise.
     """
@@ -133,7 +136,13 @@ def model_throughput(
             "useful products / (cycles x multipliers)",
         ),
         Factor("clock, MHz", board.clock_mhz, "stated, not from place and route"),
-        Factor("cores", cores, f"synthesised by Yosys, in {board.budget:.0%} of every resource"),
+        Factor(
+            "cores",
+            cores,
+            f"synthesised by Yosys, in {board.budget:.0%} of every resource"
+            if synthesised
+            else "configuration; not yet synthesised to see whether they fit",
+        ),
         Factor("words/s by cores", by_cores, "cores x clock / cycles"),
         Factor("bytes a word in", in_bytes, "the image's input format"),
         Factor("bytes a word out", out_bytes, "the image's output format"),
@@ -188,7 +197,7 @@ def measure(board: Board, build: Path) -> dict[str, Any]:
     if synthesis is not None and matches:
         cores = synthesis["cores_that_fit"]["all"]
     words = kernel.core.words
-    throughput = model_throughput(board, compiled, cores=cores)
+    throughput = model_throughput(board, compiled, cores=cores, synthesised=matches)
     latency = _latency(compiled)
     baselines = predict_baselines(compiled.network, kernel.core)
     figures: dict[str, Any] = {
