@@ -36,7 +36,7 @@ class FailingRead(AxiRamRead):
 
     faults = range(0)
 
-    async def _read(self, address: int, length: int) -> bytes:
+    async def _read(self, address: int, length: int) -> Any:
         if address in self.faults:
             raise OSError("a fault that was asked for")
         return await super()._read(address, length)
@@ -58,7 +58,7 @@ class Host:
         with np.load(str(cocotb.plusargs["case"])) as case:
             self.configuration = int(case["configuration"])
             self.beat = int(case["bus_bytes"])
-            self.image = case["image"].tobytes()
+            self.image: bytes = case["image"].tobytes()
             self.inputs = case["inputs"]
             self.expected = case["expected"]
         self.image_address = PAGE
@@ -71,9 +71,9 @@ class Host:
         dut.ap_rst_n.value = 0
         ports = {"clock": dut.ap_clk, "reset": dut.ap_rst_n, "reset_active_level": False}
         control = AxiLiteBus.from_prefix(dut, CONTROL_PREFIX.removesuffix("_"))
-        self.control = AxiLiteMaster(control, **ports)
+        self.control: Any = AxiLiteMaster(control, **ports)
         bus = AxiBus.from_prefix(dut, MEMORY_PREFIX.removesuffix("_"))
-        self.memory = Memory(MEMORY_BYTES)
+        self.memory: Any = Memory(MEMORY_BYTES)
         self.reads = FailingRead(bus.read, mem=self.memory.mem, **ports)
         self.writes = AxiRamWrite(bus.write, mem=self.memory.mem, **ports)
         if stall:
@@ -113,7 +113,7 @@ class Host:
 
     async def set_up(self, command: abi.Command, words: int, image: bytes | None = None) -> None:
         """Put data into memory and arguments into registers; memory of results is cleared."""
-        image = self.image if image is None else image
+        image = image or self.image
         inputs = self.inputs[:words].tobytes()
         self.memory.write(self.image_address, image)
         self.memory.write(self.input_address, inputs)

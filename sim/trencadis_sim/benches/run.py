@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from amaranth.hdl import Shape
 from amaranth.lib.wiring import In, Out, Signature
 from cocotb_tools import config as cocotb_config
 from cocotb_tools.check_results import get_results
@@ -98,7 +99,8 @@ def bench_top(config: KernelConfig) -> str:
     ):
         members |= {prefix + name: member for name, member in signature.members.items()}
     ports = [
-        f"{'output' if member.flow is Out else 'input'} [{member.shape - 1}:0] {name}"
+        f"{'output' if member.flow is Out else 'input'} "
+        f"[{Shape.cast(member.shape).width - 1}:0] {name}"
         for name, member in members.items()
     ]
     ports += [f"output [0:0] {MEMORY_PREFIX}{name}" for name in ("arid", "awid")]
