@@ -5,6 +5,7 @@ activations follows from slots, regions and weight rows, the order of channels f
 gather tables. Nothing is taken from the compiler, so an image that is wrong computes wrong results.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 
@@ -17,6 +18,11 @@ from trencadis_hw.config import EngineConfig, KernelConfig
 __all__ = ["DecodedInput", "DecodedLayer", "decode"]
 
 Array = npt.NDArray[np.int64]
+
+LARGEST_MAP = 1 << 24
+"""Entries of a map, of the windows over it and of the sums they give, for one word."""
+LARGEST_KERNELS = 1 << 26
+"""Entries of a layer's kernels, zeros and unused places included."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +105,7 @@ def decode(image: bytes, kernel: KernelConfig) -> tuple[DecodedInput, list[Decod
     Raises
     ------
     ValueError
-        If the image's tables do not fit each other.
+        If the image's tables do not fit each other, or describe more than any memory holds.
     """
     tables: dict[tuple[abi.Target, int, int], dict[int, int]] = defaultdict(dict)
     for block in abi.unpack_blocks(image):
@@ -121,15 +127,26 @@ class _Decoder:
         program = self._record(abi.PROGRAM, abi.Target.PROGRAM, 0, 0)
         engine, number = 0, self._reader(0, program["in_map"])
         source = self._input(self._record(abi.SEQUENCE, abi.Target.SEQUENCE, 0, number))
+        positions = _positions(source.rows, source.columns, source.width, source.first)
+        _check_size("the input map", LARGEST_MAP, positions, source.channels)
         producer: dict[str, int] | None = None
         layers: list[DecodedLayer] = []
         while True:
-            layers.append(_Layer(self, engines[engine], engine, number, producer).decode())
+            layer = _Layer(self, engines[engine], engine, number, producer).decode()
+            _check_windows(layer, positions, f"layer {number} of engine {engine}")
+            layers.append(layer)
             producer = self._record(abi.EMIT, abi.Target.EMIT, engine, number)
             if producer["destination"] == abi.Destination.HOST:
                 return source, layers
             if len(layers) > sum(config.layers for config in engines):
                 raise ValueError("the image's layers do not end")
+            rows, columns = layer.origins.shape[:2]
+            positions = _positions(rows, columns, layer.width, layer.first)
+            _check_size(
+                f"the map behind layer {number} of engine {engine}",
+                LARGEST_MAP,
+                *(positions, len(layer.weights)),
+            )
             engine += producer["destination"] == abi.Destination.NEXT
             number = self._reader(engine, producer["out_map"])
 
@@ -176,6 +193,7 @@ class _Layer:
         self._decoder = decoder
         self._config = config
         self._engine = engine
+        self._name = f"layer {number} of engine {engine}"
         self._producer = producer
         self._sequence, self._serialise, self._select, self._emit = (
             decoder._record(record, target, engine, number)
@@ -221,6 +239,8 @@ class _Layer:
     def _origins(self) -> Array:
         """The first position of every window."""
         sequence = self._sequence
+        sizes = (sequence[name] + 1 for name in ("out_h", "out_w", "pool_h", "pool_w"))
+        _check_size(f"the windows of {self._name}", LARGEST_MAP, *sizes)
         rows, columns, height, width = (
             np.arange(sequence[name] + 1) for name in ("out_h", "out_w", "pool_h", "pool_w")
         )
@@ -244,10 +264,9 @@ class _Layer:
             for lane in range(config.lanes)
             for slot, position, first in self._slots(lane)
         ]
-        sums = np.zeros(
-            (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block),
-            np.int64,
-        )
+        shape = (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block)
+        _check_size(f"the kernels of {self._name}", LARGEST_KERNELS, *shape)
+        sums = np.zeros(shape, np.int64)
         for lane, slot, position, first in units:
             group = 0 if sequence["combine"] else lane // config.group_lanes
             for number in range(passes):
@@ -340,6 +359,51 @@ class _Layer:
         return np.array(
             [self._row(abi.Target.TABLE, 0, first + key, abi.KEY_BITS) for key in range(256)]
         )
+
+
+def _positions(rows: int, columns: int, width: int, first: int) -> int:
+    """Positions of a map with its padding, of which there is as much behind it as before it.
+
+    Raises
+    ------
+    ValueError
+        If the map does not fit between its padding.
+    """
+    if min(rows, columns) < 1 or first < 0 or width < columns + first % max(width, 1):
+        raise ValueError(
+            f"a map of {rows} x {columns} positions from position {first} does not fit rows of "
+            f"{width}"
+        )
+    above = first // width
+    return (rows + above + max(above, width - columns) + 1) * width
+
+
+def _check_windows(layer: DecodedLayer, positions: int, name: str) -> None:
+    """Whether the windows of a layer are in the map that it reads, and not too many."""
+    outputs, window, channels = layer.weights.shape
+    _check_size(f"the windows of {name}", LARGEST_MAP, layer.origins.size, window, channels)
+    _check_size(f"the sums of {name}", LARGEST_MAP, layer.origins.size, outputs)
+    if not window:
+        raise ValueError(f"no lane has a slot of {name}")
+    first = int(layer.origins.min() + layer.offsets.min())
+    last = int(layer.origins.max() + layer.offsets.max())
+    if first < 0 or last >= positions:
+        raise ValueError(
+            f"the windows of {name} are at positions {first}..{last} of a map of {positions}"
+        )
+
+
+def _check_size(what: str, largest: int, *sizes: int) -> None:
+    """Whether a table may be made.
+
+    Raises
+    ------
+    ValueError
+        If it would have more entries than are sane.
+    """
+    entries = math.prod(sizes)
+    if entries > largest:
+        raise ValueError(f"{what} would have {entries} entries, more than {largest}")
 
 
 def _unpack_weights(rows: list[int], record: abi.Record, tiles: int) -> tuple[Array, Array]:
