@@ -232,7 +232,8 @@ class Overlay:
             "output": asdict(self.output),
             "report": self.report,
         }
-        metadata = {"format": FORMAT, "manifest": json.dumps(manifest, sort_keys=True)}
+        text = json.dumps(manifest, sort_keys=True)
+        metadata = {"format": FORMAT, "manifest": text, "sha256": _digest(text)}
         write_atomically(path, _container(self.image, metadata))
 
     @classmethod
@@ -268,7 +269,10 @@ class Overlay:
         if list(tensors) != ["image"] or tensors["image"].dtype != np.uint8:
             raise ValueError("it does not hold one tensor 'image' of bytes")
         image = tensors["image"].tobytes()
-        manifest = _object(json.loads(str(metadata.get("manifest"))), "manifest")
+        text = str(metadata.get("manifest"))
+        if metadata.get("sha256") != _digest(text):
+            raise ValueError("its manifest does not match its digest")
+        manifest = _object(json.loads(text), "manifest")
         if not _is(manifest.get("abi"), "int") or manifest["abi"] != abi.ABI_VERSION:
             raise ValueError(
                 f"it was made for version {manifest.get('abi')!r} of the formats, this is "
@@ -369,6 +373,10 @@ def check_file(path: Path, largest: int) -> None:
             f"{path}: {status.st_size} bytes, more than the {largest} that are read; "
             "is it the right file?"
         )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_atomically(path: Path, data: bytes) -> None:

@@ -8,6 +8,7 @@ gather tables. Nothing is taken from the compiler, so an image that is wrong com
 import math
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -285,7 +286,8 @@ class _Layer:
                     beat, column = kernel, group * config.tiles + tile
                 else:
                     beat, column = np.zeros_like(kernel), tile * config.kernels + kernel
-                np.add.at(sums[number], (beat, column, position, first + row), weights[row, tile])
+                where: tuple[Any, ...] = (beat, column, position, first + row)
+                np.add.at(sums[number], where, weights[row, tile])
         width = (self._serialise["groups"] + 1) * config.requantisers
         by_place = sums[:, :, :width].reshape(-1, len(positions), owners * block)
         return np.array(list(positions), np.int64), by_place

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import random
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
@@ -105,7 +106,11 @@ def rewrite(path: Path, change: Any, image: bytes | None = None) -> None:
     path.write_bytes(
         safetensors.numpy.save(
             {"image": np.frombuffer(image, np.uint8)},
-            {"format": "trencadis-overlay", "manifest": text},
+            {
+                "format": "trencadis-overlay",
+                "manifest": text,
+                "sha256": hashlib.sha256(text.encode()).hexdigest(),
+            },
         )
     )
 
@@ -528,3 +533,15 @@ def test_nothing_is_left_when_writing_fails(path, monkeypatch) -> None:
         write_atomically(path, b"new")
     assert path.read_bytes() == b"old"
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_every_flipped_bit_of_the_header_is_noticed(overlay: Overlay, path: Path) -> None:
+    overlay.save(path)
+    original = path.read_bytes()
+    (length,) = struct.unpack("<Q", original[:8])
+    rng = random.Random(0)
+    for place in rng.sample(range(8 * (8 + length)), 400):
+        data = bytearray(original)
+        data[place // 8] ^= 1 << place % 8
+        path.write_bytes(data)
+        refused(path)
