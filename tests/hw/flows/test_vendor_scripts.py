@@ -1,6 +1,7 @@
 """Generated Tcl, run by a Tcl interpreter with stand-ins for the vendor's commands."""
 
 import re
+import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -224,6 +225,19 @@ def test_device_tree_has_address_interrupt_and_clock(small_plan: Plans) -> None:
     assert "assigned-clock-rates = <200000000>;" in text
     assert 'firmware-name = "trencadis.bit.bin";' in text
     assert text.count("{") == text.count("}")
+
+
+def test_device_tree_compiles(small_plan: Plans, tmp_path: Path) -> None:
+    """With the real compiler, which must have nothing to say."""
+    if shutil.which("dtc") is None:
+        pytest.skip("dtc is not installed")
+    (tmp_path / "t.dts").write_text(str(small_plan("zu3eg").files["trencadis.dts"]))
+    arguments = ["dtc", "-@", "-I", "dts", "-O", "dtb", "-o", "t.dtbo", "t.dts"]
+    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    compiled = (tmp_path / "t.dtbo").read_bytes()
+    assert compiled[:4] == bytes.fromhex("d00dfeed")
+    assert b"trencadis.bit.bin\0" in compiled
 
 
 def test_zynq_refuses_what_it_cannot_connect(board: Boards) -> None:
