@@ -181,8 +181,8 @@ def _fastest_first(plans: Sequence[Sequence[LayerPlan]]) -> Iterator[tuple[Layer
     def cycles(choice: tuple[int, ...]) -> float:
         return sum(of[i].cycles for of, i in zip(plans, choice, strict=True))
 
-    first = (0,) * len(plans)
-    heap = [(cycles(first), first)]
+    first: tuple[int, ...] = (0,) * len(plans)
+    heap: list[tuple[float, tuple[int, ...]]] = [(cycles(first), first)]
     seen = {first}
     while heap:
         _, choice = heapq.heappop(heap)

@@ -103,7 +103,7 @@ def onnxruntime_outputs(model: Path, inputs: Array) -> Array:
     size = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
     padded = np.concatenate([inputs, np.repeat(inputs[-1:], -len(inputs) % size, axis=0)])
     results = [
-        session.run(None, {declared.name: padded[i : i + size]})[0]
+        np.asarray(session.run(None, {declared.name: padded[i : i + size]})[0])
         for i in range(0, len(padded), size)
     ]
     return np.concatenate(results)[: len(inputs)]
