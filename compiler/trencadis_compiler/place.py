@@ -181,9 +181,9 @@ def _fastest_first(plans: Sequence[Sequence[LayerPlan]]) -> Iterator[tuple[Layer
     def cycles(choice: tuple[int, ...]) -> float:
         return sum(of[i].cycles for of, i in zip(plans, choice, strict=True))
 
-    first: tuple[int, ...] = (0,) * len(plans)
+    first = tuple(0 for _ in plans)
     heap: list[tuple[float, tuple[int, ...]]] = [(cycles(first), first)]
-    seen = {first}
+    seen: set[tuple[int, ...]] = {first}
     while heap:
         _, choice = heapq.heappop(heap)
         yield tuple(of[i] for of, i in zip(plans, choice, strict=True))
