@@ -1,18 +1,22 @@
 """Between the model's tensors and the words that devices take and give."""
 
+from concurrent.futures import Executor
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_hw.container import Overlay
+from trencadis_hw.container import InputError, Overlay
 
 __all__ = ["pack_inputs", "unpack_outputs"]
 
 Words = npt.NDArray[np.uint8]
 
+PART_VALUES = 1 << 19
+"""Values that a thread packs at a time: enough to be worth handing over."""
 
-def pack_inputs(overlay: Overlay, array: npt.ArrayLike) -> Words:
+
+def pack_inputs(overlay: Overlay, array: npt.ArrayLike, pool: Executor | None = None) -> Words:
     """Words of a batch of inputs.
 
     Parameters
@@ -21,6 +25,8 @@ def pack_inputs(overlay: Overlay, array: npt.ArrayLike) -> Words:
         The network.
     array : array, shape (words, ...)
         The batch, as the model's input is declared; any number of words.
+    pool : Executor, optional
+        Threads to share the work among. NumPy lets go of the interpreter meanwhile.
 
     Returns
     -------
@@ -31,9 +37,37 @@ def pack_inputs(overlay: Overlay, array: npt.ArrayLike) -> Words:
     InputError
         If shape or type are not the model's, or a value is not a number.
     """
-    keys = overlay.input.keys(array)
-    words = np.zeros((len(keys), overlay.input_bytes), np.uint8)
-    words[:, : overlay.input.values] = keys.reshape(len(keys), -1)
+    batch = np.asarray(array)
+    count = len(batch) if batch.ndim else 0
+    part = max(1, PART_VALUES // overlay.input.values)
+    # Integers are only copied: one thread does that as fast as memory allows.
+    if pool is None or count <= part or batch.dtype.kind in "iu":
+        keys = overlay.input.keys(batch).reshape(count, -1)
+        whole = overlay.input_bytes == overlay.input.values and keys.flags.c_contiguous
+        if whole and not np.may_share_memory(keys, batch):
+            return keys
+        words = _empty(overlay, count)
+        words[:, : overlay.input.values] = keys
+        return words
+    words = _empty(overlay, count)
+
+    def pack(start: int) -> None:
+        keys = overlay.input.keys(batch[start : start + part])
+        words[start : start + part, : overlay.input.values] = keys.reshape(len(keys), -1)
+
+    try:
+        for _ in pool.map(pack, range(0, count, part)):
+            pass
+    except InputError:
+        overlay.input.keys(batch)  # again, for its place in the batch, not in the part
+        raise
+    return words
+
+
+def _empty(overlay: Overlay, count: int) -> Words:
+    """Words whose padding is zero."""
+    words = np.empty((count, overlay.input_bytes), np.uint8)
+    words[:, overlay.input.values :] = 0
     return words
 
 

@@ -18,6 +18,9 @@ from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overla
 
 __all__ = ["NodeArg", "Session"]
 
+MOST_THREADS = 8
+"""More do not pack faster: memory is what limits them."""
+
 
 @dataclass(frozen=True)
 class NodeArg:
@@ -53,6 +56,8 @@ class Session:
         Seconds without a result after which a run has failed.
     progress : callable, optional
         Told, in a few words, about each step that takes time.
+    threads : int, optional
+        Threads that turn large batches into words.  [default: the processors, at most 8]
 
     Raises
     ------
@@ -70,6 +75,7 @@ class Session:
         build_dir: str | os.PathLike[str] | None = None,
         timeout_s: float = DeviceOptions.timeout_s,
         progress: Callable[[str], None] | None = None,
+        threads: int | None = None,
     ) -> None:
         self._overlay = Overlay.load(Path(path))
         options = DeviceOptions(
@@ -80,6 +86,9 @@ class Session:
         self._device = open_device(device, self._overlay, options)
         self._statistics: Statistics | None = None
         self._executor: ThreadPoolExecutor | None = None
+        threads = min(MOST_THREADS, os.cpu_count() or 1) if threads is None else threads
+        # Threads are started when there is something to do, and not for one.
+        self._packers = ThreadPoolExecutor(threads, "packing") if threads > 1 else None
         self._turn = threading.Lock()
         self._closed = False
 
@@ -194,7 +203,7 @@ class Session:
         for name in output_names or []:
             if name != known:
                 raise InputError(f"outputs must be among [{known!r}], not {name!r}")
-        words = pack_inputs(self._overlay, np.asarray(input_feed[form.name]))
+        words = pack_inputs(self._overlay, input_feed[form.name], self._packers)
         return words, 1 if output_names is None else len(output_names)
 
     def close(self) -> None:
@@ -203,6 +212,8 @@ class Session:
             self._closed = True
             if self._executor is not None:
                 self._executor.shutdown(cancel_futures=True)
+            if self._packers is not None:
+                self._packers.shutdown(cancel_futures=True)
             self._device.close()
 
     def __enter__(self) -> Self:

@@ -5,10 +5,12 @@ measured is an upper bound of what a card could be fed with, on this machine.
 """
 
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,6 +27,7 @@ from trencadis_host.xclbin import Bank
 from trencadis_host.xrt import XrtDevice
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
+from trencadis_sim.reported import reported
 from trencadis_sim.xclbin import kernel_description, pack_xclbin
 
 __all__ = ["NoDoor", "main", "measure"]
@@ -33,11 +36,13 @@ PLATFORM = "none"
 
 
 class _NoBuffer:
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, byte_s: float) -> None:
         self.host: npt.NDArray[np.uint8] = np.zeros(size, np.uint8)
+        self._byte_s = byte_s
 
     def to_card(self, size: int) -> None:
-        pass
+        if self._byte_s:
+            time.sleep(size * self._byte_s)
 
     def to_host(self, size: int) -> None:
         pass
@@ -49,9 +54,11 @@ class _NoBuffer:
 class _NoRun:
     """Reports what a kernel would; the number of words is the last scalar but one."""
 
-    def __init__(self) -> None:
+    def __init__(self, unit: "_NoUnit") -> None:
+        self._unit = unit
         self._statistics: Any = None
         self._words = 0
+        self._done_s = 0.0
 
     def set_buffer(self, argument: int, buffer: Any) -> None:
         if argument == 3:
@@ -66,23 +73,36 @@ class _NoRun:
         record |= {"version": abi.ABI_VERSION, "words": self._words}
         packed = abi.STATISTICS.pack(**record).to_bytes(abi.STATISTICS.bits // 8, "little")
         self._statistics.host[:] = np.frombuffer(packed, np.uint8)
+        self._done_s = self._unit.end_of_run()
 
     def state(self) -> RunState:
-        return RunState.DONE
+        return RunState.DONE if time.perf_counter() >= self._done_s else RunState.PENDING
 
     def close(self) -> None:
         pass
 
 
 class _NoUnit:
+    def __init__(self, byte_s: float, run_s: float) -> None:
+        self._byte_s = byte_s
+        self._run_s = run_s
+        self._free_s = 0.0
+
+    def end_of_run(self) -> float:
+        """When a run that is queued now ends; it begins after those before it."""
+        if not self._run_s:
+            return 0.0
+        self._free_s = max(self._free_s, time.perf_counter()) + self._run_s
+        return self._free_s
+
     def group(self, argument: int) -> int:
         return 0
 
     def buffer(self, size: int, group: int) -> _NoBuffer:
-        return _NoBuffer(size)
+        return _NoBuffer(size, self._byte_s)
 
     def run(self) -> _NoRun:
-        return _NoRun()
+        return _NoRun(self)
 
     def write_register(self, offset: int, value: int) -> bool:
         return True
@@ -93,13 +113,15 @@ class _NoUnit:
 
 @dataclass
 class _NoCard:
+    byte_s: float
+    run_s: float
     platform: str = PLATFORM
 
     def load(self, path: Path) -> None:
         pass
 
     def unit(self, name: str) -> _NoUnit:
-        return _NoUnit()
+        return _NoUnit(self.byte_s, self.run_s)
 
     def close(self) -> None:
         pass
@@ -107,8 +129,18 @@ class _NoCard:
 
 @dataclass
 class NoDoor:
-    """A door to a card that computes nothing, in no time."""
+    """A door to a card that computes nothing.
 
+    Attributes
+    ----------
+    byte_s : float
+        Seconds that moving a byte to the card takes.
+    run_s : float
+        Seconds of a run.
+    """
+
+    byte_s: float = 0.0
+    run_s: float = 0.0
     name: str = "no XRT"
 
     def cards(self) -> list[str]:
@@ -117,10 +149,12 @@ class NoDoor:
 
     def open(self, number: int) -> _NoCard:
         """The card."""
-        return _NoCard()
+        return _NoCard(self.byte_s, self.run_s)
 
 
-def measure(overlay: Overlay, *, words: int, units: int, runs: int) -> dict[str, Any]:
+def measure(
+    overlay: Overlay, *, words: int, units: int, runs: int, threads: int, input_type: str | None
+) -> dict[str, Any]:
     """Time the host's part of a batch.
 
     Parameters
@@ -133,52 +167,92 @@ def measure(overlay: Overlay, *, words: int, units: int, runs: int) -> dict[str,
         Compute units the words go to.
     runs : int
         Runs of which the median time is taken.
+    threads : int
+        Threads that pack.
+    input_type : str, optional
+        As if the network took inputs of this type.
 
     Returns
     -------
     dict
         JSON-ready; units are in the names.
     """
+    if input_type is not None:
+        offset = 128 if input_type == "int8" else 0
+        form = replace(overlay.input, dtype=input_type, key_offset=offset)
+        overlay = replace(overlay, input=form)
     inputs = _inputs(overlay, words)
     packed = pack_inputs(overlay, inputs)
     results = np.zeros((words, overlay.output_bytes), np.uint8)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "none.xclbin")
-        data = pack_xclbin(
-            kernel_description(overlay.kernel),
-            b"",
-            platform=PLATFORM,
-            banks=[Bank("DDR[0]", 0, 1 << 30, True)],
-            units=[0] * units,
-        )
-        path.write_bytes(data)
+    with ThreadPoolExecutor(threads) as pool, tempfile.TemporaryDirectory() as folder:
+        path = _write_xclbin(Path(folder, "units.xclbin"), overlay, units)
         with XrtDevice("none", NoDoor(), (0,), path, overlay, 60) as device:
-            packing = _seconds(lambda: pack_inputs(overlay, inputs), runs)
+            alone = _seconds(lambda: pack_inputs(overlay, inputs), runs)
+            packing = _seconds(lambda: pack_inputs(overlay, inputs, pool), runs)
             queueing = _seconds(lambda: device.run(packed), runs)
             unpacking = _seconds(lambda: unpack_outputs(overlay, results), runs)
 
             def all_of_it() -> None:
-                unpack_outputs(overlay, device.run(pack_inputs(overlay, inputs))[0])
+                unpack_outputs(overlay, device.run(pack_inputs(overlay, inputs, pool))[0])
 
             whole = _seconds(all_of_it, runs)
+        path = _write_xclbin(Path(folder, "unit.xclbin"), overlay, 1)
+        hidden = _hidden_transfers(path, overlay, packed[:256])
     source = np.ones(1 << 26, np.uint8)
     target = np.zeros_like(source)
     copying = _seconds(lambda: np.copyto(target, source), runs)
+    moved = inputs.nbytes + packed.nbytes
     return {
         "model": overlay.name,
         "words": words,
         "input_type": overlay.input.dtype,
-        "input_bytes_per_word": overlay.input_bytes,
+        "input_bytes_per_word": inputs.nbytes // words,
+        "packed_bytes_per_word": overlay.input_bytes,
         "output_bytes_per_word": overlay.output_bytes,
+        "threads": threads,
         "packing_words_per_s": words / packing,
-        "packing_gb_per_s": packed.nbytes / packing / 1e9,
+        "packing_gb_per_s": moved / packing / 1e9,
+        "packing_words_per_s_and_thread": words / alone,
+        "packing_part_of_copy_speed": moved / packing / (2 * source.nbytes / copying),
         "device_words_per_s": words / queueing,
         "device_gb_per_s": (packed.nbytes + results.nbytes) / queueing / 1e9,
         "unpacking_words_per_s": words / unpacking,
         "whole_words_per_s": words / whole,
-        "whole_gb_per_s": packed.nbytes / whole / 1e9,
-        "memory_copy_gb_per_s": source.nbytes / copying / 1e9,
+        "hidden_part_of_transfers": hidden,
+        "whole_gb_per_s": (moved + results.nbytes) / whole / 1e9,
+        "memory_copy_gb_per_s": 2 * source.nbytes / copying / 1e9,
     }
+
+
+def _write_xclbin(path: Path, overlay: Overlay, units: int) -> Path:
+    data = pack_xclbin(
+        kernel_description(overlay.kernel),
+        b"",
+        platform=PLATFORM,
+        banks=[Bank("DDR[0]", 0, 1 << 30, True)],
+        units=[0] * units,
+    )
+    path.write_bytes(data)
+    return path
+
+
+def _hidden_transfers(path: Path, overlay: Overlay, words: npt.NDArray[np.uint8]) -> float:
+    """Part of the transfers' time in which the card computes, with one compute unit.
+
+    The stand-in takes as long for a transfer as for a run, 5 ms, which is the hardest case: 0 is
+    one after the other, 1 is all but the first transfer behind runs.
+    """
+    batches, step_s = 50, 5e-3
+    with XrtDevice(
+        "none", NoDoor(step_s / words.nbytes, step_s), (0,), path, overlay, 60
+    ) as device:
+        device.run(words)
+        started = time.perf_counter()
+        for future in [device.submit(words) for _ in range(batches)]:
+            future.result()
+        took = time.perf_counter() - started
+    one_by_one, at_best = 2 * batches * step_s, (batches + 1) * step_s
+    return (one_by_one - took) / (one_by_one - at_best)
 
 
 def _inputs(overlay: Overlay, words: int) -> npt.NDArray[Any]:
@@ -187,7 +261,8 @@ def _inputs(overlay: Overlay, words: int) -> npt.NDArray[Any]:
     keys = np.random.default_rng(0).integers(0, 256, shape)
     if form.dtype in ("int8", "uint8"):
         return (keys - form.key_offset).astype(form.dtype)
-    return ((keys - form.zero_key) * form.scale).astype(form.dtype)
+    # A little off, so that they have to be rounded.
+    return ((keys - form.zero_key + 0.2) * form.scale).astype(form.dtype)
 
 
 def _seconds(function: Callable[[], Any], runs: int) -> float:
@@ -200,15 +275,43 @@ def _seconds(function: Callable[[], Any], runs: int) -> float:
     return median(times)
 
 
-@click.command()
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--words", type=click.IntRange(1), default=8192, show_default=True)
 @click.option("--units", type=click.IntRange(1, 60), default=4, show_default=True)
 @click.option("--runs", type=click.IntRange(1), default=7, show_default=True)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 256),
+    default=os.cpu_count() or 1,
+    show_default="the processors",
+    help="Threads that pack.",
+)
+@click.option(
+    "--input-type",
+    type=click.Choice(["int8", "uint8", "float32"]),
+    help="As if the network took inputs of this type.  [default: the network's]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
-def main(model: Path, words: int, units: int, runs: int, as_json: bool) -> None:
+def main(
+    model: Path,
+    words: int,
+    units: int,
+    runs: int,
+    threads: int,
+    input_type: str | None,
+    as_json: bool,
+) -> None:
     """Measure the host's part of running MODEL (.tcd); nothing is computed."""
-    figures = measure(Overlay.load(model), words=words, units=units, runs=runs)
+    with reported("host_speed"):
+        figures = measure(
+            Overlay.load(model),
+            words=words,
+            units=units,
+            runs=runs,
+            threads=threads,
+            input_type=input_type,
+        )
     if as_json:
         print(json.dumps(figures, indent=2))
         return
@@ -216,8 +319,10 @@ def main(model: Path, words: int, units: int, runs: int, as_json: bool) -> None:
     table.add_column()
     table.add_column(justify="right")
     for name, value in figures.items():
-        text = f"{value:,.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), text)
+        text = str(value)
+        if isinstance(value, float):
+            text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+        table.add_row(name.replace("_per_s", "/s").replace("_", " "), text)
     Console().print(table)
 
 

@@ -1,0 +1,102 @@
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from trencadis_host import packing
+from trencadis_host.packing import pack_inputs
+from trencadis_hw.container import InputError, InputFormat, Overlay
+
+FORMATS = {
+    "float32": {"dtype": "float32", "key_offset": 0},
+    "int8": {"dtype": "int8", "key_offset": 128},
+    "uint8": {"dtype": "uint8", "key_offset": 0},
+}
+
+
+def map_format(rows: int, dtype: str) -> InputFormat:
+    """Two channels of `rows` rows and three columns, channels first."""
+    return InputFormat(
+        name="x",
+        shape=(None, 2, rows, 3),
+        axes="CHW",
+        channels=2,
+        rows=rows,
+        columns=3,
+        scale=0.5,
+        zero_key=100,
+        **FORMATS[dtype],
+    )
+
+
+def batch(form: InputFormat, words: int) -> npt.NDArray[Any]:
+    numbers = np.random.default_rng(words).integers(-128, 128, (words, 2, form.rows, 3))
+    if form.dtype == "float32":
+        return (numbers * 0.75).astype(np.float32)
+    return numbers.astype(np.int8).view(form.dtype)
+
+
+def plainly(overlay: Overlay, array: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """One value at a time: keys, channels last, then padding."""
+    form = overlay.input
+    words = np.zeros((len(array), overlay.input_bytes), np.uint8)
+    for word, channel, row, column in np.ndindex(*array.shape):
+        value = array[word, channel, row, column]
+        if form.dtype == "float32":
+            key = min(max(round(float(value) / 0.5) + 100, 0), 255)
+        else:
+            key = int(value) + form.key_offset
+        words[word, (row * 3 + column) * 2 + channel] = key
+    return words
+
+
+@pytest.fixture
+def pool(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadPoolExecutor]:
+    """Three threads, that get parts of a few words."""
+    monkeypatch.setattr(packing, "PART_VALUES", 50)
+    with ThreadPoolExecutor(3) as pool:
+        yield pool
+
+
+@pytest.mark.parametrize("words", [1, 2, 3, 5, 50])
+@pytest.mark.parametrize("rows", [2, 4])
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_words_are_keys_and_padding(overlay, pool, words, rows, dtype) -> None:
+    packed = replace(overlay, input=map_format(rows, dtype))
+    # Two rows are half a beat too short.
+    assert packed.input_bytes == (16 if rows == 2 else 24)
+    array = batch(packed.input, words)
+    expected = plainly(packed, array)
+    assert np.array_equal(pack_inputs(packed, array, pool), expected)
+    assert np.array_equal(pack_inputs(packed, array), expected)
+
+
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_words_are_not_the_callers_memory(overlay, dtype) -> None:
+    packed = replace(
+        overlay, input=replace(map_format(4, dtype), axes="HWC", shape=(None, 4, 3, 2))
+    )
+    array = batch(map_format(4, dtype), 5).reshape(5, 4, 3, 2)
+    words = pack_inputs(packed, array)
+    before = words.copy()
+    array[:] = 1
+    assert np.array_equal(words, before)
+
+
+def test_the_place_of_a_bad_number_is_that_of_the_whole_batch(overlay, pool) -> None:
+    packed = replace(overlay, input=map_format(2, "float32"))
+    array = batch(packed.input, 40)
+    array[33, 1, 0, 2] = np.nan
+    with pytest.raises(InputError, match=r"is nan at \[33, 1, 0, 2\]"):
+        pack_inputs(packed, array, pool)
+
+
+@pytest.mark.parametrize("array", [np.float32(3), np.zeros((0, 2, 2, 3), np.float32)])
+def test_what_is_no_batch_is_refused(overlay, pool, array) -> None:
+    packed = replace(overlay, input=map_format(2, "float32"))
+    with pytest.raises(InputError):
+        pack_inputs(packed, array, pool)
