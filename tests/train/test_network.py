@@ -8,6 +8,7 @@ from torch import nn
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.k_winners import KWinners, KWinners2d
+from trencadis_train.kernels import MaxPool2d
 from trencadis_train.layers import PooledBatchNorm2d, SparseConv2d, SparseLinear
 from trencadis_train.masks import count_collisions
 from trencadis_train.network import build_network
@@ -22,7 +23,7 @@ def test_builds_what_the_recipe_says() -> None:
     network = build_network([CONV, LINEAR, LAST], (2, 8, 8), 4, seed=1)
     assert [type(module) for module in network] == [
         SparseConv2d,
-        nn.MaxPool2d,
+        MaxPool2d,
         PooledBatchNorm2d,
         nn.ReLU,
         KWinners2d,

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from trencadis_train.errors import TrainingError
+from trencadis_train.kernels import convolve
 from trencadis_train.masks import Mask, consecutive_sets
 
 __all__ = [
@@ -19,6 +20,8 @@ __all__ = [
     "SparseLayer",
     "SparseLinear",
 ]
+
+_Pair = tuple[int, int]
 
 
 class SparseLayer(nn.Module):
@@ -149,7 +152,8 @@ class SparseConv2d(nn.Conv2d, SparseLayer):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         """Convolve."""
-        return self._conv_forward(input, self.masked_weight(), self.bias)
+        stride, padding = cast(_Pair, self.stride), cast(_Pair, self.padding)
+        return convolve(input, self.masked_weight(), self.bias, stride, padding)
 
 
 class SparseLinear(nn.Linear, SparseLayer):

@@ -8,6 +8,7 @@ from torch import nn
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.k_winners import KWinners, KWinners2d
+from trencadis_train.kernels import MaxPool2d
 from trencadis_train.layers import (
     PooledBatchNorm1d,
     PooledBatchNorm2d,
@@ -74,7 +75,7 @@ def build_network(
                     "leave nothing of its input; make them smaller"
                 )
             if layer.pool > 1:
-                modules.append(nn.MaxPool2d(layer.pool))
+                modules.append(MaxPool2d(layer.pool))
         else:
             if not features:
                 modules.append(nn.Flatten())

@@ -16,6 +16,7 @@ from torch.nn import functional
 from trencadis_train.errors import TrainingError
 from trencadis_train.integers import LARGEST_BYTE, ByteScale, IntegerLayer, IntegerNetwork
 from trencadis_train.k_winners import KWinners, KWinners2d
+from trencadis_train.kernels import convolve, max_pool
 from trencadis_train.stages import Stage, folded, split_stages
 
 __all__ = ["QuantisedNetwork"]
@@ -151,9 +152,9 @@ class _QuantisedStage(nn.Module):
         if weight.ndim == 2:
             x = functional.linear(x, weight, self.bias)
         else:
-            x = functional.conv2d(x, weight, self.bias, self._stride, self._padding)
+            x = convolve(x, weight, self.bias, self._stride, self._padding)
         if self._pool is not None:
-            x = functional.max_pool2d(x, self._pool)
+            x = max_pool(x, self._pool)
         return x.relu() if self._relu else x
 
     def quantise(self, x: torch.Tensor) -> torch.Tensor:
