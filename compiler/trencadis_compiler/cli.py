@@ -1,7 +1,6 @@
 """`sparse-compile`."""
 
 import json
-import sys
 from pathlib import Path
 
 import click
@@ -14,10 +13,11 @@ from trencadis_compiler.report import render_report
 from trencadis_compiler.report_files import write_report
 from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError
+from trencadis_hw.reported import reported
 
 __all__ = ["main"]
 
-BAD_INPUT = 2
+MISTAKES = (CompileError, ContainerError, InputError, BoardError)
 
 FILE = click.Path(path_type=Path)
 
@@ -48,7 +48,7 @@ def main(
     """Compile a sparse, quantised ONNX MODEL into an overlay image."""
     target = output or model.with_suffix(".tcd")
     messages = Console(stderr=True)
-    try:
+    with reported("sparse-compile", bad_input=MISTAKES):
         if target.resolve() == model.resolve():
             raise CompileError(f"{target}: is the model itself; choose another output")
         with messages.status("compiling") as status:
@@ -62,9 +62,6 @@ def main(
                 status.update("writing the report")
                 write_report(compiled.overlay.report, compiled.placement, report)
             compiled.overlay.save(target)
-    except (CompileError, ContainerError, InputError, BoardError) as error:
-        print(f"sparse-compile: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
     if as_json:
         print(json.dumps(compiled.overlay.report, indent=2))
     else:

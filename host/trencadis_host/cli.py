@@ -24,11 +24,11 @@ from trencadis_host.device import (
 from trencadis_host.session import Session
 from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError, write_atomically
+from trencadis_hw.reported import reported
 
 __all__ = ["bench", "run"]
 
-BAD_INPUT = 2
-DEVICE_FAILED = 1
+MISTAKES = (ContainerError, InputError, MissingToolError, UnknownDeviceError)
 
 FILE = click.Path(path_type=Path)
 
@@ -80,7 +80,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Run inputs through a compiled MODEL (.tcd)."""
-    with _errors("sparse-run"):
+    with reported("sparse-run", bad_input=MISTAKES, failed=(DeviceError,)):
         array = load_array(input_path)
         with _session(model, device, build_dir, timeout_s) as session:
             outputs = session.run(None, {session.get_inputs()[0].name: array})[0]
@@ -120,7 +120,7 @@ def bench(
     as_json: bool,
 ) -> None:
     """Measure a compiled MODEL (.tcd): cycles against the prediction, and words a second."""
-    with _errors("sparse-bench"):
+    with reported("sparse-bench", bad_input=MISTAKES, failed=(DeviceError,)):
         array = None if input_path is None else load_array(input_path)
         with _session(model, device, build_dir, timeout_s) as session:
             figures = measure(session, array, words=words, runs=runs)
@@ -152,16 +152,3 @@ def _session(model: Path, device: str, build_dir: Path, timeout_s: float) -> Ite
         ) as session:
             status.update("running")
             yield session
-
-
-@contextmanager
-def _errors(program: str) -> Iterator[None]:
-    """One line for a user's mistake (exit status 2) or a device's failure (1)."""
-    try:
-        yield
-    except (ContainerError, InputError, MissingToolError, UnknownDeviceError) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
-    except DeviceError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        raise SystemExit(DEVICE_FAILED) from None

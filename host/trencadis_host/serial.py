@@ -4,8 +4,6 @@ import math
 import time
 import zlib
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +11,7 @@ import numpy.typing as npt
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics, raise_for_status
 from trencadis_host.wire import SerialPort, Wire, WireError, serial_ports
 from trencadis_hw import abi, link
+from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
 from trencadis_hw.link import Answer, Operation
 
@@ -186,7 +185,7 @@ class SerialLink:
         return link.unpack_reply(frame, self._sequence)
 
 
-class SerialBoard:
+class SerialBoard(Closing):
     """A device that is a board with its memory on the chip, reached over a serial link.
 
     The image is sent once, unless the board has it already (the bitstream may have brought it
@@ -253,17 +252,6 @@ class SerialBoard:
     def close(self) -> None:
         """Let go of the port."""
         self._link.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_kernel(self) -> None:
         """The kernel must be the one the image is for."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from trencadis_host.device import DeviceOptions, QueueingDevice, Statistics, open_device
 from trencadis_host.packing import pack_inputs, unpack_outputs
+from trencadis_hw.closing import Closing
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
 __all__ = ["NodeArg", "Session"]
@@ -41,7 +41,7 @@ class NodeArg:
         return cls(form.name, shape, f"tensor({names.get(form.dtype, form.dtype)})")
 
 
-class Session:
+class Session(Closing):
     """A compiled network on a device.
 
     Parameters
@@ -215,14 +215,3 @@ class Session:
             if self._packers is not None:
                 self._packers.shutdown(cancel_futures=True)
             self._device.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()

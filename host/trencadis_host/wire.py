@@ -6,7 +6,9 @@ import select
 import termios
 import time
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol
+
+from trencadis_hw.closing import Closing
 
 __all__ = ["SerialPort", "Wire", "WireError", "serial_ports"]
 
@@ -35,7 +37,7 @@ class Wire(Protocol):
         ...
 
 
-class SerialPort:
+class SerialPort(Closing):
     """A serial port of the operating system, used by nobody else meanwhile.
 
     Parameters
@@ -121,12 +123,6 @@ class SerialPort:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.close()
 
 
 def serial_ports() -> list[str]:

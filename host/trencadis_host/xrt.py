@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +37,7 @@ from trencadis_host.xrt_pyxrt import open_binding
 from trencadis_host.xrt_setup import check_setup
 from trencadis_host.xrt_unit import KERNEL_NAME, LoadedUnit, Record
 from trencadis_hw import abi
+from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
 
 __all__ = ["XrtDevice", "merge", "open_device", "open_door", "parse_numbers"]
@@ -78,7 +77,7 @@ class Work:
     results: Words
 
 
-class XrtDevice:
+class XrtDevice(Closing):
     """A network on cards.
 
     Parameters
@@ -187,17 +186,6 @@ class XrtDevice:
             self._closing = True
             self._changed.notify_all()
         self._thread.join()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _cut(self, count: int) -> list[int]:
         """Where pieces of a batch begin, and where the last one ends."""

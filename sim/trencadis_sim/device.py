@@ -4,8 +4,6 @@ import ctypes
 import math
 import time
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +16,7 @@ from trencadis_host.device import (
     raise_for_status,
 )
 from trencadis_hw import abi
+from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
 from trencadis_sim.verilator import MissingSimulatorError, SimulatorError, build_kernel
 
@@ -134,7 +133,7 @@ class SimulatedKernel:
             self._handle = None
 
 
-class Simulator:
+class Simulator(Closing):
     """A device that simulates the kernel's RTL, transfers included.
 
     Parameters
@@ -278,17 +277,6 @@ class Simulator:
     def close(self) -> None:
         """End the simulation."""
         self.kernel.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _wait(self) -> None:
         """Let the clock run until the kernel is done."""

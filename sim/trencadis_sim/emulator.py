@@ -1,13 +1,11 @@
 """The overlay in NumPy: the same words from the same image, bit for bit, without cycles."""
 
-from types import TracebackType
-from typing import Self
-
 import numpy as np
 import numpy.typing as npt
 
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics
 from trencadis_hw import abi
+from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
 from trencadis_hw.requantise_model import requantise
 from trencadis_hw.select_model import winners
@@ -22,7 +20,7 @@ BATCH = 256
 """Words that are computed at once; more would only take more memory."""
 
 
-class Emulator:
+class Emulator(Closing):
     """A device that computes in NumPy what the hardware computes.
 
     Parameters
@@ -55,17 +53,6 @@ class Emulator:
 
     def close(self) -> None:
         """Nothing to let go of."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _compute(self, words: Words) -> Words:
         values = _spread(self._input, words)

@@ -1,32 +1,26 @@
-"""Errors of the project as one line and an exit status, for programs that use all of it."""
+"""Errors of the whole project as one line and an exit status, for programs that use all of it."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 from trencadis_boards import BoardError
 from trencadis_compiler.errors import CompileError
 from trencadis_host.device import DeviceError, MissingToolError, UnknownDeviceError
+from trencadis_hw import reported as any_program
 from trencadis_hw.container import ContainerError, InputError
+from trencadis_sim.verilator import SimulatorError
 
 __all__ = ["reported"]
 
+MISTAKES = (
+    BoardError,
+    CompileError,
+    ContainerError,
+    InputError,
+    MissingToolError,
+    UnknownDeviceError,
+)
 
-@contextmanager
-def reported(program: str) -> Iterator[None]:
+
+def reported(program: str) -> AbstractContextManager[None]:
     """End the program with one line: status 2 for bad input, 1 for a device that failed."""
-    try:
-        yield
-    except (
-        BoardError,
-        CompileError,
-        ContainerError,
-        InputError,
-        MissingToolError,
-        UnknownDeviceError,
-    ) as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except DeviceError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
+    return any_program.reported(program, bad_input=MISTAKES, failed=(DeviceError, SimulatorError))

@@ -15,14 +15,15 @@ import threading
 import tty
 from collections.abc import Callable
 from pathlib import Path
-from typing import Self
 
 import click
 
 from trencadis_boards import BoardError, load_board
 from trencadis_hw import link
+from trencadis_hw.closing import Closing
 from trencadis_hw.config import KernelConfig
-from trencadis_sim.verilator import SimulatorError, build_library
+from trencadis_sim.reported import reported
+from trencadis_sim.verilator import build_library
 
 __all__ = ["SIMULATED_DIVISOR", "NoisyLine", "SerialTerminal", "SimulatedBoard", "main"]
 
@@ -161,7 +162,7 @@ class NoisyLine:
         return bytes(arrived)
 
 
-class SerialTerminal:
+class SerialTerminal(Closing):
     """A pseudo-terminal with a board at its other end, run by a thread.
 
     Parameters
@@ -197,12 +198,6 @@ class SerialTerminal:
         os.close(self._master)
         os.close(self._slave)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *details: object) -> None:
-        self.close()
-
     def _serve(self) -> None:
         """Let the clock run while there is something to do, and for as long as a run may take."""
         board = self._board
@@ -236,7 +231,7 @@ def _sources() -> str:
 @click.option("--build-dir", type=click.Path(path_type=Path), default=Path("build/sim"))
 def main(board_name: str, build_dir: Path) -> None:
     """Simulate a BOARD with a serial link until interrupted; prints the device to use."""
-    try:
+    with reported("serial_board"):
         board = load_board(board_name)
         if board.link is None:
             raise BoardError(f"board {board_name} has no serial link")
@@ -245,9 +240,6 @@ def main(board_name: str, build_dir: Path) -> None:
         simulated = SimulatedBoard(
             kernel, memory, build_dir, lambda text: click.echo(text, err=True)
         )
-    except (BoardError, SimulatorError, ValueError) as error:
-        click.echo(f"serial_board: {error}", err=True)
-        raise SystemExit(1) from None
     with SerialTerminal(simulated) as terminal, contextlib.suppress(KeyboardInterrupt):
         click.echo(f"serial:{terminal.path}")
         threading.Event().wait()

@@ -21,8 +21,7 @@ from pathlib import Path
 
 import click
 
-from trencadis_boards import Board, BoardError, UnknownBoardError, load_board
-from trencadis_host.device import DeviceError
+from trencadis_boards import Board, load_board
 from trencadis_host.xclbin import (
     CONNECTION,
     HEADER,
@@ -38,9 +37,10 @@ from trencadis_host.xclbin import (
 from trencadis_host.xrt_unit import ARGUMENTS, KERNEL_NAME
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
-from trencadis_hw.container import ContainerError, write_atomically
+from trencadis_hw.container import write_atomically
 from trencadis_sim.hw_emu.environment import write_environment
-from trencadis_sim.verilator import SimulatorError, build_kernel
+from trencadis_sim.reported import reported
+from trencadis_sim.verilator import build_kernel
 
 __all__ = [
     "Argument",
@@ -489,7 +489,7 @@ def write_emulation(
 )
 def main(board_name: str, output: Path, units: int | None, cards: int, build_dir: Path) -> None:
     """Write kernel.xclbin, emconfig.json and what else XRT needs to emulate a board's kernel."""
-    try:
+    with reported("xclbin"):
         board = load_board(board_name)
         path = write_emulation(
             output,
@@ -500,12 +500,6 @@ def main(board_name: str, output: Path, units: int | None, cards: int, build_dir
             build_dir=build_dir,
             report=lambda text: print(f"{text} ...", file=sys.stderr),
         )
-    except (UnknownBoardError, BoardError, ContainerError) as error:
-        print(f"xclbin: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (SimulatorError, DeviceError) as error:
-        print(f"xclbin: {error}", file=sys.stderr)
-        raise SystemExit(1) from None
     print(f"{path}\nto use it: . {output / 'env.sh'}")
 
 

@@ -21,8 +21,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,7 @@ from trencadis_boards import Board
 from trencadis_host import faults
 from trencadis_host.device import DeviceError, DeviceOptions, MissingToolError, Statistics
 from trencadis_host.faults import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
+from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
 from trencadis_sim.hw_emu.environment import variables
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
@@ -92,7 +92,7 @@ class _Process:
         return " / ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])
 
 
-class EmulatedCard:
+class EmulatedCard(Closing):
     """A network on emulated cards.
 
     Parameters
@@ -200,17 +200,6 @@ class EmulatedCard:
                 process.wait_for_simulators(CLOSE_S)
         # With the simulators gone all that is left is a thread of XRT's that sleeps for 10 s.
         self._end(DeviceAbortedError("device hw_emu was closed before a run was over"))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _start(self) -> _Process:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._xclbin.parent))
