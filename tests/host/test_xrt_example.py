@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from trencadis_boards import Board
+from trencadis_host import Session
 from trencadis_hw.container import Overlay
 from trencadis_sim.hw_emu.environment import variables
 from trencadis_sim.xclbin import write_emulation
@@ -75,6 +77,39 @@ def test_a_program_runs_unchanged(
     results = np.fromfile(tmp_path / "output", np.uint8)
     assert np.array_equal(results, expected(packed).reshape(-1))
     assert not list(folder.glob(".run/*/hw_em/*"))
+
+
+@pytest.mark.parametrize("device", ["emulator", "sim", "hw_emu", "xrt:0"])
+def test_the_python_program_runs_on_every_device(
+    device: str, image: Path, overlay: Overlay, build_dir: Path, tmp_path: Path
+) -> None:
+    inputs = np.random.default_rng(5).normal(0, 2, (20, 16)).astype(np.float32)
+    np.save(tmp_path / "inputs.npy", inputs)
+    settings = []
+    if device == "xrt:0":
+        board = Board(name="test", title="test", clock_mhz=100, kernels=1, kernel={})
+        folder = tmp_path / "emulation"
+        xclbin = write_emulation(
+            folder, overlay.kernel, board, units=1, cards=1, build_dir=build_dir
+        )
+        device = f"xrt:0@{xclbin}"
+        user = f"trencadis-{os.getuid()}"
+        settings = [f"{name}={value}" for name, value in variables(folder, user).items()]
+    names = [image, tmp_path / "inputs.npy", tmp_path / "outputs.npy", device]
+    program = [sys.executable, str(EXAMPLES / "infer.py"), *map(str, names)]
+    done = subprocess.run(
+        ["env", *settings, *program],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Statistics(words=20" in done.stdout
+    with Session(image) as session:
+        (expected,) = session.run(None, {"x": inputs})
+    assert np.array_equal(np.load(tmp_path / "outputs.npy"), expected)
 
 
 def test_mistakes_are_one_line(program: Path, tmp_path: Path) -> None:
