@@ -99,6 +99,7 @@ def test_the_python_program_runs_on_every_device(
     program = [sys.executable, str(EXAMPLES / "infer.py"), *map(str, names)]
     done = subprocess.run(
         ["env", *settings, *program],
+        cwd=tmp_path if settings else None,  # XRT leaves a log there
         capture_output=True,
         text=True,
         timeout=300,
