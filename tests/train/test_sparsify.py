@@ -70,7 +70,8 @@ def test_a_sparse_model_computes_with_the_weights_that_are_left(dense):
         for name in BUDGETS:
             dense.get_submodule(name).weight.mul_(model.get_submodule(name).mask)
         x = torch.rand(3, 1, 10, 10)
-        assert torch.equal(model(x), dense(x))
+        # A convolution of one channel adds up in another order.
+        assert torch.allclose(model(x), dense(x), rtol=0, atol=1e-6)
 
 
 def test_layers_are_tuned_in_order_once_they_are_masked(dense):

@@ -194,6 +194,9 @@ class Distillation:
 class Training:
     """How the network learns, in real numbers first."""
 
+    start: str = ""
+    """Folder of a finished training whose network to begin with, in place of a random one. Where
+    masks are to have another structure, those are chosen that keep most of its magnitude."""
     epochs: int = 20
     batch: int = 64
     optimizer: Literal["sgd", "adamw"] = "sgd"

@@ -21,7 +21,7 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.layers import SparseConv2d, SparseLayer, SparseLinear
 from trencadis_train.masks import Mask, consecutive_sets, count_collisions, largest_mask, n_m_mask
 
-__all__ = ["LayerBudget", "SparsifiedLayer", "choose_ways", "sparsify"]
+__all__ = ["LayerBudget", "SparsifiedLayer", "budget_mask", "choose_ways", "sparsify"]
 
 Weighted = nn.Conv2d | nn.Linear
 
@@ -118,7 +118,7 @@ def sparsify(
         layer = cast(Weighted, result.get_submodule(name))
         weights = _effective(layer)
         try:
-            mask, sets = _mask(weights, budgets[name])
+            mask, sets = budget_mask(weights, budgets[name])
             masked = _masked_layer(layer)
         except TrainingError as error:
             raise TrainingError(f"layer {name!r}: {error}") from error
@@ -223,9 +223,28 @@ def _effective(layer: Weighted) -> npt.NDArray[np.float64]:
     return weight.detach().double().flatten(1).cpu().numpy()
 
 
-def _mask(
+def budget_mask(
     weights: npt.NDArray[np.float64], budget: LayerBudget
 ) -> tuple[Mask, npt.NDArray[np.int64]]:
+    """Mask and sets of a budget that keep most of the magnitude of weights.
+
+    Parameters
+    ----------
+    weights : float64 array, shape (kernels, rows)
+        Trained weights.
+    budget : LayerBudget
+        What may stay.
+
+    Returns
+    -------
+    mask : bool array, shape (kernels, rows)
+    sets : int64 array, shape (kernels,)
+
+    Raises
+    ------
+    TrainingError
+        If the budget is impossible.
+    """
     alone = consecutive_sets(len(weights), 1)
     if budget.mask == "unstructured":
         return largest_mask(weights, budget.nonzeros), alone

@@ -43,6 +43,7 @@ from trencadis_train.optimisers import load_optimizer, make_optimizer, optimizer
 from trencadis_train.plots import draw_curve
 from trencadis_train.quantised import QuantisedNetwork
 from trencadis_train.recipe import Recipe, parse_recipe
+from trencadis_train.start import begin_with
 
 __all__ = ["Finished", "Trainer", "load_finished"]
 
@@ -203,6 +204,15 @@ class Trainer:
             self._recipe.layer, self._input_shape, len(self._splits.classes), self._recipe.seed
         )
 
+    def _begin_trained(self, model: nn.Sequential) -> None:
+        """Give a network what another training has learnt."""
+        folder = Path(self._recipe.training.start)
+        source, recipe = load_finished(folder)
+        try:
+            begin_with(model, self._recipe.layer, source, recipe.layer)
+        except TrainingError as error:
+            raise TrainingError(f"{folder}: nothing to begin with: {error}") from error
+
     def _start(self, resume: bool) -> _State:
         path = None if self._folder is None else self._folder / CHECKPOINT
         if path is not None:
@@ -218,7 +228,10 @@ class Trainer:
                     "choose another folder"
                 )
         if path is None or not path.exists():
-            model = self._build().to(self._device)
+            model = self._build()
+            if self._recipe.training.start:
+                self._begin_trained(model)
+            model.to(self._device)
             optimizer = make_optimizer(model, self._recipe.training)
             return _State("float", 0, model, optimizer, {}, None, 0, {}, None, [])
         checkpoint = Checkpoint.load(path)
@@ -234,7 +247,8 @@ class Trainer:
 
     def _restored(self, checkpoint: Checkpoint) -> _State:
         data = checkpoint.data
-        theirs, ours = data["recipe"], self._recipe.to_dict()
+        # Parsed, so that fields that came later have their defaults.
+        theirs, ours = parse_recipe(data["recipe"]).to_dict(), self._recipe.to_dict()
         if theirs != ours:
             names = ", ".join(_differences(theirs, ours))
             raise TrainingError(
