@@ -1,6 +1,8 @@
 """C++ into shared libraries: sources in few units of about the same size, several at a time."""
 
+import contextlib
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -116,7 +118,12 @@ def compile_units(
                 log = target.with_suffix(".log")
                 with log.open("wb") as errors:
                     process = subprocess.Popen(
-                        command, cwd=directory, env=environment, stdout=errors, stderr=errors
+                        command,
+                        cwd=directory,
+                        env=environment,
+                        stdout=errors,
+                        stderr=errors,
+                        process_group=0,
                     )
                 running.append((process, log))
             time.sleep(POLL_S)
@@ -127,7 +134,9 @@ def compile_units(
                 report(f"compiling C++: {done} of {len(units)} files")
     finally:
         for process, _ in running:
-            process.kill()
+            # g++ is only a driver: what it has started must end too.
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     return objects
 
