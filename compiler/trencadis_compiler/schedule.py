@@ -23,7 +23,7 @@ LOAD_OVERHEAD = 4
 WORDS = 12
 """Words after which a program has settled."""
 
-WHOLE_OVERHEAD = 17
+WHOLE_OVERHEAD = 22
 """Cycles that the selector of whole layers takes for a vector, besides 4 a row."""
 
 PERMUTED = 5
@@ -93,10 +93,10 @@ def schedule(placement: Placement) -> Schedule:
     loading = feed.channels * feed.rows * feed.columns + LOAD_OVERHEAD
     planned = max(loading, *(engine.period for engine in engines))
     held_up = max(_selecting(placement), _handing_over(placement))
-    static = (
-        all(placed.plan.static for placed in placement.layers)
-        and all(engine.exact for engine in engines)
-        and held_up <= planned
+    # An engine whose period is only bounded may still be sure to be faster than another.
+    certain = max([loading, *(engine.period for engine in engines if engine.exact)])
+    static = all(placed.plan.static for placed in placement.layers) and (
+        max(planned, held_up) <= certain
     )
     return Schedule(engines, max(planned, held_up), static)
 
@@ -227,7 +227,7 @@ def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
     if _selected_whole(placed):
         cycles += 5 * rows + WHOLE_OVERHEAD
     elif winners:
-        cycles += 4 * (rows + 5)
+        cycles += 4 * (rows + 6)
     else:
         cycles += rows
     cycles += plan.layer.weights.shape[0] if not winners else winners.k + plan.config.lanes

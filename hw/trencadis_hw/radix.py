@@ -7,13 +7,21 @@ largest. What lies above it is in, so k shrinks by its count. After the last dig
 the k-th largest key, and k is how many activations equal to it are still to be taken.
 """
 
-from amaranth.hdl import C, Module, Mux, Signal, Value
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
 
-__all__ = ["DIGITS", "DIGIT_BITS", "DigitCounter", "choose_winners", "threshold_layout"]
+__all__ = [
+    "DIGITS",
+    "DIGIT_BITS",
+    "DigitCounter",
+    "choose_winners",
+    "rank_row",
+    "ranks_layout",
+    "threshold_layout",
+]
 
 DIGIT_BITS = 2
 DIGITS = abi.KEY_BITS // DIGIT_BITS
@@ -31,7 +39,7 @@ def threshold_layout(most: int) -> data.StructLayout:
 class DigitCounter(wiring.Component):
     """Count the candidates of a vector by one digit and find that digit of the k-th largest.
 
-    Latency from the last row to `found_valid`: 3 cycles, one row a cycle, vectors back to back.
+    Latency from the last row to `found_valid`: 4 cycles, one row a cycle, vectors back to back.
 
     Parameters
     ----------
@@ -56,7 +64,7 @@ class DigitCounter(wiring.Component):
         The digits with the new one.
     """
 
-    latency = 3
+    latency = 4
 
     valid: Signal
     keys: data.View
@@ -126,23 +134,43 @@ class DigitCounter(wiring.Component):
                 count = sum((signal[i] for i in range(1, width)), start=signal[0])
                 m.d.sync += total.eq(Mux(starts, 0, total) + count)
 
-        # Choose the digit.
+        # Compare, a cycle before the subtraction: a carry chain in each is enough.
         number_now = Signal(range(DIGITS), reset_less=True)
         threshold_now = Signal(threshold_layout(self._most), reset_less=True)
+        compared = Signal()
+        reached = Signal(len(digits), reset_less=True)
+        above = [
+            Signal(range(self._most + 1), name=f"above_{digit}", reset_less=True)
+            for digit in digits
+        ]
+        number_then = Signal(range(DIGITS), reset_less=True)
+        threshold_then = Signal(threshold_layout(self._most), reset_less=True)
         m.d.sync += [
             number_now.eq(number),
             threshold_now.eq(threshold),
-            self.found_valid.eq(done),
+            compared.eq(done),
+            number_then.eq(number_now),
+            threshold_then.eq(threshold_now),
         ]
+        for i, total in enumerate(totals):
+            m.d.sync += [reached[i].eq(total >= threshold_now.k), above[i].eq(total)]
+
+        # Choose the digit: the largest one reached. What lies above it is in.
+        m.d.sync += self.found_valid.eq(compared)
         chosen = Signal(DIGIT_BITS)
-        left = Signal(range(self._most + 1))
-        m.d.comb += left.eq(threshold_now.k - totals[0])
+        inside = Signal(range(self._most + 1))
+        m.d.comb += inside.eq(above[0])
         for value in digits:
-            above = totals[value] if value < len(totals) else 0
-            with m.If(totals[value - 1] >= threshold_now.k):
-                m.d.comb += [chosen.eq(value), left.eq(threshold_now.k - above)]
-        m.d.sync += [self.found.k.eq(left), self.found.digits.eq(threshold_now.digits)]
-        with m.Switch(number_now):
+            with m.If(reached[value - 1]):
+                m.d.comb += [
+                    chosen.eq(value),
+                    inside.eq(above[value] if value < len(above) else 0),
+                ]
+        m.d.sync += [
+            self.found.k.eq(threshold_then.k - inside),
+            self.found.digits.eq(threshold_then.digits),
+        ]
+        with m.Switch(number_then):
             for i in range(DIGITS):
                 with m.Case(i):
                     low = abi.KEY_BITS - DIGIT_BITS * (i + 1)
@@ -150,26 +178,40 @@ class DigitCounter(wiring.Component):
         return m
 
 
+def ranks_layout(width: int) -> data.StructLayout:
+    """How the activations of a row compare with the k-th largest key of their vector.
+
+    `greater`, `equal`: bits; `before`: how many equal ones come before each activation, and in
+    all, `width` + 1 counts.
+    """
+    counts = data.ArrayLayout(range(width + 1), width + 1)
+    return data.StructLayout({"greater": width, "equal": width, "before": counts})
+
+
+def rank_row(m: Module, *, keys: data.View, mask: Value, largest: Value, width: int) -> data.View:
+    """Compare a row's activations with the k-th largest key; a view of `ranks_layout`."""
+    ranks = Signal(ranks_layout(width), name="ranks")
+    m.d.comb += ranks.before[0].eq(0)
+    for i in range(width):
+        m.d.comb += [
+            ranks.greater[i].eq(mask[i] & (keys[i] > largest)),
+            ranks.equal[i].eq(mask[i] & (keys[i] == largest)),
+            ranks.before[i + 1].eq(ranks.before[i] + ranks.equal[i]),
+        ]
+    return ranks
+
+
 def choose_winners(
-    m: Module,
-    *,
-    keys: data.View,
-    mask: Value,
-    largest: Value,
-    left: Value,
-    exact: Value,
-    width: int,
+    m: Module, ranks: data.View, *, left: Value, exact: Value, width: int
 ) -> tuple[Value, Value]:
-    """Winners of a row, given the k-th largest key of its vector.
+    """Winners of a row, given how it compares with the k-th largest key of its vector.
 
     Parameters
     ----------
-    keys, mask : array of keys, bits
-        The row.
-    largest : key
-        The k-th largest key.
+    ranks : view of ranks_layout
+        What `rank_row` found, better a cycle before.
     left : bits
-        Activations equal to it that may still win.
+        Activations equal to the k-th largest key that may still win.
     exact : bit
         Mind `left`; otherwise all activations equal to the k-th largest win.
     width : int
@@ -181,14 +223,8 @@ def choose_winners(
         The winners as bits, and `left` after this row.
     """
     winners = Signal(width, name="winners")
-    before: Value = C(0)
     for i in range(width):
-        equal = Signal(name=f"equal_{i}")
-        m.d.comb += [
-            equal.eq(mask[i] & (keys[i] == largest)),
-            winners[i].eq((mask[i] & (keys[i] > largest)) | (equal & (~exact | (before < left)))),
-        ]
-        counted = Signal(range(width + 1), name=f"equal_to_{i}")
-        m.d.comb += counted.eq(before + equal)
-        before = counted
-    return winners, Mux(before < left, left - before, 0)
+        may = ~exact | (ranks.before[i] < left)
+        m.d.comb += winners[i].eq(ranks.greater[i] | (ranks.equal[i] & may))
+    every = ranks.before[width]
+    return winners, Mux(every < left, left - every, 0)

@@ -8,7 +8,14 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
-from trencadis_hw.radix import DIGITS, DigitCounter, choose_winners, threshold_layout
+from trencadis_hw.radix import (
+    DIGITS,
+    DigitCounter,
+    choose_winners,
+    rank_row,
+    ranks_layout,
+    threshold_layout,
+)
 from trencadis_hw.reorder import row_layout
 from trencadis_hw.streams import Queue, connect_streams
 
@@ -63,7 +70,7 @@ class StreamSelector(wiring.Component):
     """k-WTA over vectors of up to `select_rows` rows, one row a cycle, vectors back to back.
 
     Exact winners go to the lowest index among equals. Latency from the last row of a vector to its
-    first row on `o`: 4 cycles a digit and 1, plus the vector's rows in every stage but the first.
+    first row on `o`: 5 cycles a digit and 2, plus the vector's rows in every stage but the first.
 
     Parameters
     ----------
@@ -122,27 +129,46 @@ class StreamSelector(wiring.Component):
             self.i.ready.eq(stages[0].i.ready),
         ]
 
+        # Compare with the threshold first; who wins depends on the rows before, a cycle later.
         counted = stages[-1].o
-        row, threshold = counted.payload.row, counted.payload.threshold
+        width = config.requantisers
+        compared = Signal()
+        row = Signal(row_layout(config), reset_less=True)
+        ranks = Signal(ranks_layout(width), reset_less=True)
+        first = Signal(stages[-1].o.payload.threshold.k.shape(), reset_less=True)
+        moving = ~self.o.valid | self.o.ready
+        found = rank_row(
+            m,
+            keys=counted.payload.row.keys,
+            mask=counted.payload.row.mask,
+            largest=counted.payload.threshold.digits,
+            width=width,
+        )
+        with m.If(~compared | moving):
+            m.d.comb += counted.ready.eq(1)
+            m.d.sync += [
+                compared.eq(counted.valid),
+                row.eq(counted.payload.row),
+                ranks.eq(found),
+                first.eq(counted.payload.threshold.k),
+            ]
+
         ended = layers.read_port(domain="comb")
-        left = Signal.like(threshold.k)
+        left = Signal.like(first)
         m.d.comb += ended.addr.eq(row.layer)
         winners, left_after = choose_winners(
             m,
-            keys=row.keys,
-            mask=row.mask,
-            largest=threshold.digits,
-            left=Mux(row.number == 0, threshold.k, left),
+            ranks,
+            left=Mux(row.number == 0, first, left),
             exact=ended.data.selection == abi.Selection.EXACT,
-            width=config.requantisers,
+            width=width,
         )
-        with m.If(~self.o.valid | self.o.ready):
-            m.d.comb += counted.ready.eq(1)
+        with m.If(moving):
             m.d.sync += [
-                self.o.valid.eq(counted.valid & (winners.any() | row.last)),
+                self.o.valid.eq(compared & (winners.any() | row.last)),
                 self.o.payload.eq(row),
                 self.o.payload.mask.eq(winners),
             ]
-            with m.If(counted.valid):
+            with m.If(compared):
                 m.d.sync += left.eq(left_after)
         return m

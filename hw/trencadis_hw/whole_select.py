@@ -12,6 +12,8 @@ from trencadis_hw.radix import (
     DIGITS,
     DigitCounter,
     choose_winners,
+    rank_row,
+    ranks_layout,
     threshold_layout,
 )
 from trencadis_hw.reorder import row_layout
@@ -25,7 +27,7 @@ class WholeSelector(wiring.Component):
 
     The vector is counted by its first digit while it arrives, read again for every other digit,
     and once more for its winners. Exact winners go to the lowest index among equals. From the last
-    row of n to the last row on `o`: 4*n + 17 cycles; the next vector waits until then.
+    row of n to the last row on `o`: 4*n + 22 cycles; the next vector waits until then.
 
     Parameters
     ----------
@@ -80,7 +82,7 @@ class WholeSelector(wiring.Component):
         write, read = rows.write_port(), rows.read_port()
         most = config.whole_rows * config.requantisers
         m.submodules.counter = counter = DigitCounter(config.requantisers, most)
-        m.submodules.queue = queue = Queue(row_layout(config), 4)
+        m.submodules.queue = queue = Queue(row_layout(config), 6)
 
         threshold = Signal(threshold_layout(most))
         number = Signal(range(DIGITS))
@@ -119,8 +121,8 @@ class WholeSelector(wiring.Component):
                     m.d.sync += address.eq(0)
                     m.next = "choose"
             with m.State("win"):
-                # One row may be under way to the queue when another is asked for.
-                m.d.comb += winning.eq(queue.level < 3)
+                # Two rows may be under way to the queue when another is asked for.
+                m.d.comb += winning.eq(queue.level < 4)
                 with m.If(winning):
                     m.d.sync += address.eq(address + 1)
                     with m.If(at_last):
@@ -146,23 +148,33 @@ class WholeSelector(wiring.Component):
                 counter.threshold.k.eq(layer.data.k),
             ]
 
-        candidate = read.data
+        # Compare with the threshold first; who wins depends on the rows before, a cycle later.
+        width = config.requantisers
+        compared = Signal()
+        candidate = Signal(row_layout(config), reset_less=True)
+        ranks = Signal(ranks_layout(width), reset_less=True)
+        found = rank_row(
+            m,
+            keys=read.data.keys,
+            mask=read.data.mask,
+            largest=threshold.digits,
+            width=width,
+        )
+        m.d.sync += [compared.eq(won), candidate.eq(read.data), ranks.eq(found)]
         left = Signal.like(threshold.k)
         winner_layer = layers.read_port(domain="comb")
         m.d.comb += winner_layer.addr.eq(candidate.layer)
         winners, left_after = choose_winners(
             m,
-            keys=candidate.keys,
-            mask=candidate.mask,
-            largest=threshold.digits,
+            ranks,
             left=Mux(candidate.number == 0, threshold.k, left),
             exact=winner_layer.data.selection == abi.Selection.EXACT,
-            width=config.requantisers,
+            width=width,
         )
-        with m.If(won):
+        with m.If(compared):
             m.d.sync += left.eq(left_after)
         m.d.comb += [
-            queue.i.valid.eq(won & (winners.any() | candidate.last)),
+            queue.i.valid.eq(compared & (winners.any() | candidate.last)),
             queue.i.payload.eq(candidate),
             queue.i.payload.mask.eq(winners),
         ]

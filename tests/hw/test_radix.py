@@ -7,14 +7,14 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
 from trencadis_hw import abi
-from trencadis_hw.radix import DIGIT_BITS, DIGITS, DigitCounter, choose_winners
+from trencadis_hw.radix import DIGIT_BITS, DIGITS, DigitCounter, choose_winners, rank_row
 from trencadis_sim.streams import Context, plain, simulate
 
 WIDTH = 2
 
 
 class Winners(wiring.Component):
-    """`choose_winners` for a single row."""
+    """`rank_row` and `choose_winners` for a single row."""
 
     keys: data.View
     mask: Signal
@@ -40,14 +40,9 @@ class Winners(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
+        ranks = rank_row(m, keys=self.keys, mask=self.mask, largest=self.largest, width=self._width)
         winners, left = choose_winners(
-            m,
-            keys=self.keys,
-            mask=self.mask,
-            largest=self.largest,
-            left=self.left,
-            exact=self.exact,
-            width=self._width,
+            m, ranks, left=self.left, exact=self.exact, width=self._width
         )
         m.d.comb += [self.winners.eq(winners), self.left_after.eq(left)]
         return m

@@ -207,7 +207,7 @@ def test_latency_of_the_streaming_selector(engine: MakeEngine, count: int) -> No
     dut = StreamSelector(config, load_bits=LOAD_BITS)
     rows = rows_of(Vector([9] * 2 * count, 0), 2)
     first, last = first_and_last_row_out(dut, rows, 2 * count)
-    assert first == 4 * DIGITS + 1 + (DIGITS - 1) * (count - 1)
+    assert first == 5 * DIGITS + 2 + (DIGITS - 1) * (count - 1)
     assert last == first + count - 1
 
 
@@ -217,4 +217,4 @@ def test_latency_of_the_whole_selector(engine: MakeEngine, count: int) -> None:
     dut = WholeSelector(config, load_bits=LOAD_BITS)
     rows = rows_of(Vector([9] * 2 * count, 0), 2)
     _, last = first_and_last_row_out(dut, rows, 2 * count)
-    assert last == 4 * count + 17
+    assert last == 4 * count + 22
