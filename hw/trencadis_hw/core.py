@@ -14,10 +14,29 @@ from trencadis_hw.pack import Packer
 from trencadis_hw.streams import Queue, connect_streams
 from trencadis_hw.tokens import level_of
 
-__all__ = ["Core"]
+__all__ = ["Core", "core_signature"]
 
 RAW_BITS = 32
 """Width of a sum on its way to the host."""
+
+
+def core_signature(config: KernelConfig) -> wiring.Signature:
+    """Ports of a core of a kernel."""
+    beats = stream.Signature(config.bus_bits)
+    members = {
+        "feed": In(layout_of(abi.FEED)),
+        "start": In(1),
+        "input_ended": In(1),
+        "overflow": Out(1),
+        "busy": Out(1),
+        "clear": In(1),
+        "cleared": Out(1),
+        "load": In(LoadSignature(load_bits(config.core))),
+    }
+    for word in range(config.core.words):
+        members[f"input_{word}"] = In(beats)
+        members[f"output_{word}"] = Out(beats)
+    return wiring.Signature(members)
 
 
 class Core(wiring.Component):
@@ -60,21 +79,7 @@ class Core(wiring.Component):
     def __init__(self, config: KernelConfig) -> None:
         self._config = config
         self._load_bits = load_bits(config.core)
-        beats = stream.Signature(config.bus_bits)
-        members = {
-            "feed": In(layout_of(abi.FEED)),
-            "start": In(1),
-            "input_ended": In(1),
-            "overflow": Out(1),
-            "busy": Out(1),
-            "clear": In(1),
-            "cleared": Out(1),
-            "load": In(LoadSignature(self._load_bits)),
-        }
-        for word in range(config.core.words):
-            members[f"input_{word}"] = In(beats)
-            members[f"output_{word}"] = Out(beats)
-        super().__init__(members)
+        super().__init__(core_signature(config))
 
     def elaborate(self, platform: object) -> Module:
         m = Module()

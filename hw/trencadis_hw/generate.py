@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from amaranth.back import verilog
 
 from trencadis_hw.config import KernelConfig
-from trencadis_hw.kernel import Kernel
+from trencadis_hw.core import Core
+from trencadis_hw.kernel import CORE_NAME, Kernel
 
 __all__ = ["KERNEL_NAME", "kernel_verilog", "loop_over_zeros", "merge_equal_modules"]
 
@@ -34,6 +35,8 @@ def kernel_verilog(config: KernelConfig) -> str:
     """The Verilog of a kernel; the same text for the same configuration, wherever it is made."""
     with _no_collection():
         text = verilog.convert(Kernel(config), name=KERNEL_NAME, emit_src=False)
+        core = verilog.convert(Core(config), name=CORE_NAME, emit_src=False)
+    text += core[core.index("(* ") :]
     # A process that reads nothing never runs in simulation; bits left at 0 do not need it to.
     if found := _CONSTANT_PROCESS.search(text):
         raise AssertionError(f"a constant is driven by a process that never runs: {found[0]!r}")

@@ -1,6 +1,18 @@
 """The XRT kernel: several cores behind one AXI4 port, controlled through AXI4-Lite."""
 
-from amaranth.hdl import Cat, ClockDomain, ClockSignal, Module, ResetInserter, ResetSignal, Signal
+from typing import Any
+
+from amaranth.hdl import (
+    Cat,
+    ClockDomain,
+    ClockSignal,
+    Instance,
+    Module,
+    ResetInserter,
+    ResetSignal,
+    Signal,
+    Value,
+)
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,7 +20,7 @@ from trencadis_hw import abi
 from trencadis_hw.axi.full import AxiReader, AxiReadSignature, AxiWriter, AxiWriteSignature
 from trencadis_hw.axi.lite import ARGUMENTS, AxiLiteSignature, ControlRegisters
 from trencadis_hw.config import KernelConfig
-from trencadis_hw.core import Core
+from trencadis_hw.core import core_signature
 from trencadis_hw.distribute import Collector, Distributor
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadSignature, load_bits
@@ -16,7 +28,11 @@ from trencadis_hw.loader import ImageLoader
 from trencadis_hw.run_control import RunControl
 from trencadis_hw.streams import connect_streams
 
-__all__ = ["CONTROL_PREFIX", "MEMORY_PREFIX", "Kernel"]
+__all__ = ["CONTROL_PREFIX", "CORE_NAME", "MEMORY_PREFIX", "Kernel"]
+
+CORE_NAME = "core"
+"""Name of the module that a core is: equal cores are generated once, apart from the kernel."""
+
 
 CONTROL_PREFIX = "s_axi_control_"
 MEMORY_PREFIX = "m_axi_gmem_"
@@ -39,7 +55,8 @@ class Kernel(wiring.Component):
 
     A start loads an image, or computes `words` words, or both, as `abi.Command` says; it ends with
     `abi.STATISTICS` written to memory. Words go to cores in turn, as many at once as a core has in
-    lockstep. Input and output words lie one after the other, each padded to whole beats.
+    lockstep. Input and output words lie one after the other, each padded to whole beats. Cores are
+    instances of a module `CORE_NAME`, which is not part of the kernel.
 
     Parameters
     ----------
@@ -127,8 +144,7 @@ class Kernel(wiring.Component):
 
         cores = []
         for number in range(config.cores):
-            core = Core(config)
-            m.submodules[f"core_{number}"] = ResetInserter(run.core_reset)(core)
+            core = self._instantiate_core(m, f"core_{number}", reset=run.core_reset)
             m.d.comb += [
                 *(
                     getattr(core.load, name).eq(getattr(load, name))
@@ -158,6 +174,19 @@ class Kernel(wiring.Component):
             run.busy.eq(cores[0].busy),
         ]
         return m
+
+    def _instantiate_core(self, m: Module, name: str, *, reset: Signal) -> Any:
+        """A core's ports; it is held in reset by `reset`, besides the kernel's own."""
+        # What is created has the signature's members, which the stubs do not know.
+        core: Any = core_signature(self._config).create(path=(name,))
+        ports: dict[str, Value] = {}
+        for path, member, value in core.signature.flatten(core):
+            direction = "o" if member.flow == Out else "i"
+            ports[f"{direction}_{'__'.join(map(str, path))}"] = Value.cast(value)
+        m.submodules[name] = Instance(
+            CORE_NAME, i_clk=ClockSignal(), i_rst=ResetSignal() | reset, **ports
+        )
+        return core
 
     def _connect_ports(self, m: Module, prefix: str, bus: wiring.PureInterface) -> None:
         for name, member in bus.signature.members.items():
