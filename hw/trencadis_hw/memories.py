@@ -81,7 +81,10 @@ class WeightMemory(wiring.Component):
                 # One port both reads and writes, so that a true dual-port memory is enough.
                 m.d.comb += [row.eq(Mux(mine, load.row, self.rows[word])), write.addr.eq(row)]
             fetched = read.data
-            if distributed:
+            if not distributed:
+                # Memories differ in what they read while they write.
+                m.d.comb += read.en.eq(~mine)
+            else:
                 fetched = Signal(config.weight_bits, name=f"fetched_{word}", reset_less=True)
                 m.d.sync += fetched.eq(read.data)
             output = Signal(config.weight_bits, name=f"output_{word}", reset_less=True)
