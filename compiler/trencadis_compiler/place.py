@@ -12,7 +12,15 @@ from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig, EngineConfig
 
-__all__ = ["MapPlacement", "PlacedLayer", "Placement", "place", "slot_addresses"]
+__all__ = [
+    "MapPlacement",
+    "PlacedLayer",
+    "Placement",
+    "boundaries_of",
+    "feeds_of",
+    "place",
+    "slot_addresses",
+]
 
 DEFAULT_DENSITY = 0.5
 """Activations that are not zero behind a ReLU, where no profile says better."""
@@ -138,8 +146,8 @@ def place(
         _check_output(layer, core, last=layer is network.layers[-1])
     best: tuple[float, list[PlacedLayer]] | None = None
     problem: CompileError | None = None
-    feeds = _feeds(network, density or {})
-    for boundaries in _boundaries(len(network.layers), core):
+    feeds = feeds_of(network, density or {})
+    for boundaries in boundaries_of(len(network.layers), core):
         try:
             plans = [
                 _plans(layer, core.engines[engine], feed)
@@ -194,7 +202,7 @@ def _fastest_first(plans: Sequence[Sequence[LayerPlan]]) -> Iterator[tuple[Layer
                 heapq.heappush(heap, (cycles(following), following))
 
 
-def _feeds(network: Network, density: Mapping[str, float]) -> list[Feed]:
+def feeds_of(network: Network, density: Mapping[str, float]) -> list[Feed]:
     """What every layer finds in its input map."""
     channels, rows, columns = network.layers[0].in_shape
     feeds = [Feed(channels, rows, columns, True, channels, True, channels)]
@@ -210,7 +218,7 @@ def _feeds(network: Network, density: Mapping[str, float]) -> list[Feed]:
     return feeds
 
 
-def _boundaries(layers: int, core: CoreConfig) -> list[list[int]]:
+def boundaries_of(layers: int, core: CoreConfig) -> list[list[int]]:
     """Ways to give consecutive layers to the engines of a chain, at least one layer to each."""
     ways = [[0] * layers]
     for engine in range(1, len(core.engines)):
