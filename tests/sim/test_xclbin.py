@@ -172,7 +172,7 @@ def test_the_overlays_kernel_is_described_as_it_is_built() -> None:
         for register in abi.Register
         if abi.Register.IMAGE <= register <= abi.Register.STATISTICS
     ]
-    assert kernel.data_bits == 512
+    assert kernel.data_bits == config.bus_bits
 
 
 def test_the_archive_holds_an_executable_script() -> None:

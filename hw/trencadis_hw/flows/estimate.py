@@ -28,39 +28,45 @@ class Weights:
 
     Attributes
     ----------
-    kernel, core : float
-        What there is once a kernel; once a core.
-    lane, multiplier, requantiser : float
-        For every word in lockstep: a lane, a multiplier, a requantiser.
+    kernel : float
+        What there is once a kernel.
+    engine, lane, multiplier, requantiser : float
+        For every word in lockstep: an engine, a lane, a multiplier, a requantiser.
+    branch : float
+        For every word in lockstep, a multiplier's part of each adder tree, with all else that
+        `multiplier` is otherwise; 0 where trees make no difference.
     """
 
     kernel: float
-    core: float
+    engine: float
     lane: float
     multiplier: float
     requantiser: float
+    branch: float = 0
 
     def total(self, kernel: KernelConfig) -> float:
         """The resource, for a kernel."""
-        core = self.core
+        core = 0.0
         for engine in kernel.core.engines:
+            trees = engine.routing == "trees" and self.branch
             core += kernel.core.words * (
-                self.lane * engine.lanes
-                + self.multiplier * engine.multipliers
+                self.engine
+                + self.lane * engine.lanes
+                + (self.branch * engine.kernels if trees else self.multiplier) * engine.multipliers
                 + self.requantiser * engine.requantisers
             )
         return self.kernel + kernel.cores * core
 
 
 ULTRASCALE = {
-    "lut": Weights(kernel=2500, core=2600, lane=130, multiplier=90, requantiser=350),
-    "ff": Weights(kernel=2200, core=2600, lane=120, multiplier=130, requantiser=500),
-    "dsp": Weights(kernel=2, core=0, lane=0, multiplier=0.5, requantiser=2),
+    "lut": Weights(2500, engine=2600, lane=130, multiplier=90, requantiser=350, branch=18),
+    "ff": Weights(2200, engine=2600, lane=120, multiplier=130, requantiser=500, branch=65),
+    "dsp": Weights(2, engine=0, lane=0, multiplier=0.5, requantiser=2),
 }
 ECP5 = {
-    "lut": Weights(kernel=4000, core=5000, lane=300, multiplier=350, requantiser=600),
-    "ff": Weights(kernel=2000, core=3000, lane=200, multiplier=146, requantiser=500),
-    "dsp": Weights(kernel=2, core=0, lane=0, multiplier=1, requantiser=4),
+    "lut": Weights(4000, engine=5000, lane=300, multiplier=350, requantiser=600),
+    "ff": Weights(2000, engine=3000, lane=200, multiplier=146, requantiser=500),
+    "dsp": Weights(2, engine=0, lane=0, multiplier=1, requantiser=4),
 }
 DISTRIBUTED_REORDER_ROWS = 64
 """Up to this many rows the reorder memory is distributed."""
