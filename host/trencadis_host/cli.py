@@ -11,8 +11,6 @@ from pathlib import Path
 import click
 import numpy as np
 from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from trencadis_host.benchmark import measure
 from trencadis_host.device import (
@@ -21,6 +19,7 @@ from trencadis_host.device import (
     UnknownDeviceError,
     device_names,
 )
+from trencadis_host.figures import figures_table
 from trencadis_host.session import Session
 from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError, write_atomically
@@ -68,7 +67,9 @@ timeout_option = click.option(
 @device_option
 @build_dir_option
 @timeout_option
-@click.option("--json", "as_json", is_flag=True, help="Print what the run took as JSON.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print what the run took, and the outputs, as JSON."
+)
 @click.version_option(package_name="trencadis")
 def run(
     model: Path,
@@ -91,7 +92,8 @@ def run(
             write_atomically(output, buffer.getvalue())
     assert statistics is not None
     if as_json:
-        print(json.dumps(vars(statistics)))
+        shown = {} if output is not None else {"outputs": outputs.tolist()}
+        print(json.dumps(vars(statistics) | shown))
     elif output is None:
         np.set_printoptions(threshold=1000, linewidth=110)
         print(outputs)
@@ -127,13 +129,7 @@ def bench(
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    table = Table(title=Text(f"{model} on {device}"), title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in figures.items():
-        text = f"{value:,.4g}" if isinstance(value, float) else str(value)
-        table.add_row(name.replace("_", " "), text)
-    Console().print(table)
+    Console().print(figures_table(f"{model} on {device}", figures))
 
 
 @contextmanager

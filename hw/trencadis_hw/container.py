@@ -253,8 +253,11 @@ class Overlay:
         try:
             return cls._parse(data)
         except (ValueError, RecursionError) as error:
+            remedy = "compile the model again"
+            if path.suffix == ".onnx":
+                remedy = f"compile it first: sparse-compile {path}"
             raise ContainerError(
-                f"{path}: not a usable overlay image: {error}; compile the model again"
+                f"{path}: not a usable overlay image: {error}; {remedy}"
             ) from error
 
     @classmethod

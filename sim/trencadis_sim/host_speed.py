@@ -19,9 +19,9 @@ import click
 import numpy as np
 import numpy.typing as npt
 from rich.console import Console
-from rich.table import Table
 
 from trencadis_host.door import RunState
+from trencadis_host.figures import figures_table
 from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_host.xclbin import Bank
 from trencadis_host.xrt import XrtDevice
@@ -315,15 +315,7 @@ def main(
     if as_json:
         print(json.dumps(figures, indent=2))
         return
-    table = Table(title=f"{model}, the host alone", title_justify="left", show_header=False)
-    table.add_column()
-    table.add_column(justify="right")
-    for name, value in figures.items():
-        text = str(value)
-        if isinstance(value, float):
-            text = f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-        table.add_row(name.replace("_per_s", "/s").replace("_", " "), text)
-    Console().print(table)
+    Console().print(figures_table(f"{model}, the host alone", figures))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,18 @@ def test_outputs_are_printed(image, inputs) -> None:
 def test_statistics_as_json(image, inputs) -> None:
     result = call(run, image, "--input", inputs, "--json")
     assert result.exit_code == 0
-    assert json.loads(result.stdout)["words"] == 9
+    shown = json.loads(result.stdout)
+    assert shown["words"] == 9
+    with Session(image) as session:
+        (outputs,) = session.run(None, {session.get_inputs()[0].name: np.load(inputs)})
+    assert shown["outputs"] == outputs.tolist()
+
+
+def test_a_model_that_is_not_compiled(tmp_path, inputs) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"a model")
+    result = call(run, tmp_path / "model.onnx", "--input", inputs)
+    assert result.exit_code == 2
+    assert "compile it first: sparse-compile " in result.stderr
 
 
 def test_bench(image, inputs) -> None:
