@@ -16,7 +16,7 @@ def figures_table(title: str, figures: Mapping[str, Any]) -> Table:
     table.add_column(justify="right")
     for name, value in figures.items():
         if value is not None:
-            table.add_row(name.replace("_per_s", "/s").replace("_", " "), figure_text(value))
+            table.add_row(name.replace("_", " "), figure_text(value))
     return table
 
 

@@ -30,4 +30,4 @@ def test_what_was_not_measured_is_left_out() -> None:
     lines = captured.get().splitlines()
     assert lines[0].strip() == "[x]"
     assert len(lines) == 4
-    assert lines[2].split("│")[1:3] == [" words/s ", " 12.5 "]
+    assert lines[2].split("│")[1:3] == [" words per s ", " 12.5 "]
