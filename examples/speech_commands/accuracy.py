@@ -21,7 +21,7 @@ FILE = click.Path(path_type=Path)
 @click.argument("model", type=FILE)
 @click.argument("image", type=FILE)
 @click.option("--recipe", type=FILE, required=True, help="Says which words of the data.")
-@click.option("--data", required=True, help="Folder or file of the data.")
+@click.option("--data", default="", help="Folder or file of the data, in place of the recipe's.")
 @click.option("--part", type=click.Choice(["validation", "test"]), default="test")
 @click.option("--device", default="emulator", show_default=True, help="As for sparse-run.")
 def main(model: Path, image: Path, recipe: Path, data: str, part: str, device: str) -> None:
