@@ -18,14 +18,24 @@ from rich.table import Table
 
 from trencadis_boards import Board, load_board
 from trencadis_compiler.baselines import predict_baselines
-from trencadis_compiler.compile import Compiled, compile_model
+from trencadis_compiler.compile import Compiled
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import write_atomically
-from trencadis_sim.reference_network import Kind, reference_model
+from trencadis_sim.reference_network import Kind
+from trencadis_sim.reference_run import WORDS, compile_reference, load_run, run_reference
 from trencadis_sim.reported import reported
 from trencadis_sim.synth import configuration_of, load_baseline
 
-__all__ = ["PUBLISHED", "Factor", "Throughput", "host_bytes_per_s", "model_throughput"]
+__all__ = [
+    "PUBLISHED",
+    "Factor",
+    "Throughput",
+    "hardware_table",
+    "host_bytes_per_s",
+    "measure",
+    "model_throughput",
+    "write_results",
+]
 
 PUBLISHED = {
     "u250": {"dense": 12_195, "sparse-dense": 689_655, "sparse-sparse": 1_369_863},
@@ -139,9 +149,9 @@ def model_throughput(
         Factor(
             "cores",
             cores,
-            f"synthesised by Yosys, in {board.budget:.0%} of every resource"
+            f"configuration; by Yosys they take up to {board.budget:.0%} of every resource"
             if synthesised
-            else "configuration; not yet synthesised to see whether they fit",
+            else "configuration; not synthesised to see whether they fit",
         ),
         Factor("words/s by cores", by_cores, "cores x clock / cycles"),
         Factor("bytes a word in", in_bytes, "the image's input format"),
@@ -149,7 +159,11 @@ def model_throughput(
         Factor("words/s by AXI ports", by_port, "modelled: kernels x bus x clock"),
         Factor("words/s by memory", by_memory, f"modelled: {MEMORY_EFFICIENCY:.0%} of the peak"),
         Factor("words/s by the host's link", by_host, "modelled"),
-        Factor("latency of a word, us", _latency(compiled) / board.clock_mhz, "predicted, at most"),
+        Factor(
+            "latency in steady state, us",
+            _latency(compiled) / board.clock_mhz,
+            "predicted, at most",
+        ),
         Factor("dense-equivalent TOPS", 2e-12 * dense * words, "2 x dense products x words/s"),
     )
     return Throughput(board.name, compiled.network.name, factors, words)
@@ -178,44 +192,55 @@ def _latency(compiled: Compiled) -> float:
     return cycles
 
 
-def compile_reference(board: Board, folder: Path, kind: Kind = Kind.SPARSE_SPARSE) -> Compiled:
-    """The reference network, compiled for a board."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"reference-{kind.value}.onnx"
-    if not path.exists():
-        write_atomically(path, reference_model(kind).SerializeToString(deterministic=True))
-    return compile_model(path, board)
-
-
 def measure(board: Board, build: Path) -> dict[str, Any]:
-    """Everything about a board on the reference network, JSON-ready."""
+    """Everything about a board on the reference network, JSON-ready.
+
+    Cycles are those of `trencadis_sim.reference_run`, if it has run this network on this kernel,
+    and the prediction otherwise.
+    """
     synthesis = load_baseline(board.name)
     compiled = compile_reference(board, build / "reference")
     kernel = compiled.overlay.kernel
     matches = synthesis is not None and synthesis["configuration"] == configuration_of(kernel)
     cores = kernel.cores * board.kernels
-    if synthesis is not None and matches:
-        cores = synthesis["cores_that_fit"]["all"]
+    run = load_run(board, Kind.SPARSE_SPARSE, build)
     words = kernel.core.words
-    throughput = model_throughput(board, compiled, cores=cores, synthesised=matches)
-    latency = _latency(compiled)
+    throughput = model_throughput(
+        board,
+        compiled,
+        cores=cores,
+        synthesised=matches,
+        cycles_per_word=run["cycles_per_word"] if run else None,
+    )
     baselines = predict_baselines(compiled.network, kernel.core)
+    clock = board.clock_mhz * 1e6
     figures: dict[str, Any] = {
         "board": board.name,
         "words_per_s": throughput.words_per_s,
         "published_words_per_s": PUBLISHED.get(board.name, {}),
+        "cores": cores,
+        "clock_mhz": board.clock_mhz,
+        "cycles_per_word": throughput["cycles a word of one core"],
+        "multiplier_use": throughput["multiplier use"],
         "factors": {
-            factor.name: {"value": factor.value, "origin": factor.origin}
+            # JSON knows no infinity: what bounds nothing is left open.
+            factor.name: {
+                "value": factor.value if math.isfinite(factor.value) else None,
+                "origin": factor.origin,
+            }
             for factor in throughput.factors
         },
         "words_in_lockstep": words,
-        "latency_us": latency / board.clock_mhz,
-        "one_core_words_per_s": board.clock_mhz * 1e6 / throughput["cycles a word of one core"],
+        "predicted_latency_us": _latency(compiled) / board.clock_mhz,
+        "one_core_words_per_s": clock / throughput["cycles a word of one core"],
         "published_one_network_words_per_s": PUBLISHED_LATENCY_BOUND.get(board.name),
         "dense_cycles_per_word": baselines.dense,
         "sparse_weights_cycles_per_word": baselines.sparse_weights,
         "synthesis_matches": matches,
     }
+    if run is not None:
+        figures["simulated"] = run
+        figures["latency_us"] = run["latency_cycles"] / board.clock_mhz
     if synthesis is not None:
         figures["lut_per_multiplier"] = synthesis["lut_per_multiplier"]
         figures["logic_levels"] = synthesis["logic_levels"]
@@ -233,8 +258,10 @@ def _table(figures: Mapping[str, Any]) -> Table:
     table.add_column("factor")
     table.add_column("value", justify="right")
     table.add_column("origin")
+    if not figures["synthesis_matches"]:
+        table.caption = "this kernel has no baseline of `python -m trencadis_sim.synth` yet"
     for name, factor in figures["factors"].items():
-        value = factor["value"]
+        value = math.inf if factor["value"] is None else factor["value"]
         small = isinstance(value, float) and abs(value) < 1000
         table.add_row(name, f"{value:,.3g}" if small else f"{value:,.0f}", factor["origin"])
     if "lut_per_multiplier" in figures:
@@ -249,25 +276,101 @@ def _table(figures: Mapping[str, Any]) -> Table:
         table.add_row(
             label, f"{figures[key] / cycles:.1f}", "predicted, same array, large memories"
         )
+    if "latency_us" in figures:
+        table.add_row("a single word, us", f"{figures['latency_us']:.1f}", "simulated RTL")
+    published = figures["published_one_network_words_per_s"]
+    table.add_row(
+        "words/s of one core", f"{figures['one_core_words_per_s']:,.0f}", "clock / cycles"
+    )
+    if published:
+        table.add_row("published, one network", f"{published:,}", "words/s")
     for kind, words in figures["published_words_per_s"].items():
         table.add_row(f"published, {kind}", f"{words:,}", "words/s; see docs/performance.md")
     return table
 
 
+def hardware_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
+    """All boards beside the published figures."""
+    table = Table(title="reference network, sparse-sparse", title_justify="left")
+    table.add_column("figure")
+    for name in results:
+        table.add_column(name, justify="right")
+    table.add_column("obtained")
+
+    def row(label: str, values: list[str], origin: str) -> None:
+        table.add_row(label, *values, origin)
+
+    every = list(results.values())
+    simulated = all("simulated" in figures for figures in every)
+    synthesised = all(figures["synthesis_matches"] for figures in every)
+    published = [figures["published_words_per_s"].get("sparse-sparse") for figures in every]
+    row("words/s, published", [f"{words:,}" if words else "" for words in published], "stated")
+    row("words/s", [f"{figures['words_per_s']:,.0f}" for figures in every], "modelled")
+    row(
+        "ours / published",
+        [
+            f"{figures['words_per_s'] / words:.2f}" if words else ""
+            for figures, words in zip(every, published, strict=True)
+        ],
+        "",
+    )
+    row(
+        "cycles a word of one core",
+        [f"{figures['cycles_per_word']:,.1f}" for figures in every],
+        "simulated RTL" if simulated else "predicted",
+    )
+    row("cores", [f"{figures['cores']}" for figures in every], "configuration")
+    row(
+        "cores that fit",
+        [f"{figures['cores_that_fit']['all']}" if synthesised else "" for figures in every],
+        "synthesised" if synthesised else "not synthesised",
+    )
+    row("clock, MHz", [f"{figures['clock_mhz']:g}" for figures in every], "stated")
+    row(
+        "LUT a multiplier, whole core",
+        [f"{figures['lut_per_multiplier']:.1f}" if synthesised else "" for figures in every],
+        "synthesised" if synthesised else "not synthesised",
+    )
+    row(
+        "multiplier use",
+        [f"{figures['multiplier_use']:.1%}" for figures in every],
+        "useful products / cycles",
+    )
+    if simulated:
+        row(
+            "simulated cycles/s",
+            [f"{figures['simulated']['simulated_cycles_per_s']:,.0f}" for figures in every],
+            "measured",
+        )
+    return table
+
+
+def write_results(results: Mapping[str, Any], build: Path) -> None:
+    """Keep the results as BUILD/bench/hardware.json."""
+    folder = build / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "hardware.json", (json.dumps(results, indent=1) + "\n").encode())
+
+
 @click.command()
 @click.argument("boards", nargs=-1)
 @click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
-def main(boards: tuple[str, ...], build: Path) -> None:
+@click.option("--simulate", is_flag=True, help="Simulate a core of each board first.")
+def main(boards: tuple[str, ...], build: Path, simulate: bool) -> None:
     """Model the reference network on BOARDS (u250 and zu3eg); writes BUILD/bench/hardware.json."""
     messages, console = Console(stderr=True), Console(width=110)
     results = {}
     for name in boards or ("u250", "zu3eg"):
-        with reported("throughput"), messages.status(f"modelling {name}"):
-            results[name] = measure(load_board(name), build)
+        with reported("throughput"), messages.status(f"modelling {name}") as status:
+            board = load_board(name)
+            if simulate:
+                run_reference(
+                    board, Kind.SPARSE_SPARSE, words=WORDS, build=build, progress=status.update
+                )
+            results[name] = measure(board, build)
         console.print(_table(results[name]))
-    folder = build / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / "hardware.json", (json.dumps(results, indent=1) + "\n").encode())
+    console.print(hardware_table(results))
+    write_results(results, build)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,264 @@
+"""The reference network on the RTL of one core: outputs, cycles, and what simulating it takes."""
+
+import json
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from trencadis_boards import Board, load_board
+from trencadis_compiler.compile import Compiled, compile_model
+from trencadis_host.benchmark import random_inputs
+from trencadis_host.session import Session
+from trencadis_hw.config import KernelConfig
+from trencadis_hw.container import write_atomically
+from trencadis_sim.reference_network import Kind, reference_model
+from trencadis_sim.reported import reported
+
+__all__ = [
+    "WORDS",
+    "CoreRun",
+    "compile_reference",
+    "load_run",
+    "one_core",
+    "run_reference",
+    "run_table",
+    "run_words",
+]
+
+FEW_WORDS = 4
+"""Words of the run that the long one is compared with: enough that a core's pipeline is full."""
+
+WORDS = 12
+TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class CoreRun:
+    """Words on a kernel's RTL, transfers included.
+
+    Attributes
+    ----------
+    words : int
+        Of the long run.
+    outputs_equal : bool
+        Every output is what the emulator gives.
+    cycles_per_word : float
+        From word to word, in steady state.
+    latency_cycles : int
+        From the start of a run to its end, for a single word.
+    load_cycles : int
+        To load the image.
+    simulated_cycles, simulation_s : int, float
+        Of all runs together, loading included, and what they took on this machine.
+    """
+
+    words: int
+    outputs_equal: bool
+    cycles_per_word: float
+    latency_cycles: int
+    load_cycles: int
+    simulated_cycles: int
+    simulation_s: float
+
+    @property
+    def simulated_cycles_per_s(self) -> float:
+        """Speed of the simulation."""
+        return self.simulated_cycles / self.simulation_s
+
+
+def run_words(
+    image: Path,
+    words: int,
+    *,
+    build_dir: Path,
+    progress: Callable[[str], None] = lambda text: None,
+    seed: int = 0,
+) -> CoreRun:
+    """Run random words on the RTL of an image's kernel, and compare them with the emulator.
+
+    Parameters
+    ----------
+    image : Path
+        An overlay image.
+    words : int
+        Words of the long run, more than `FEW_WORDS`; best a multiple of the words that all cores
+        compute at once.
+    build_dir : Path
+        Where simulators are kept.
+    progress : callable
+        Told about each step.
+    seed : int
+        Of the inputs.
+    """
+    if words <= FEW_WORDS:
+        raise ValueError(f"words must be more than {FEW_WORDS}, not {words}")
+    with Session(image, "emulator") as session:
+        progress("emulating")
+        inputs = random_inputs(session, words, seed)
+        name = session.get_inputs()[0].name
+        expected = session.run(None, {name: inputs})[0]
+    equal, cycles, simulated, load_cycles = True, [], 0, 0
+    with Session(
+        image, "sim", build_dir=build_dir, timeout_s=TIMEOUT_S, progress=progress
+    ) as session:
+        progress("simulating")
+        started = time.perf_counter()
+        for count in (1, FEW_WORDS, words):
+            outputs = session.run(None, {name: inputs[:count]})[0]
+            taken = session.statistics
+            assert taken is not None
+            assert taken.cycles is not None
+            assert taken.load_cycles is not None
+            equal = equal and np.array_equal(outputs, expected[:count])
+            cycles.append(taken.cycles - taken.load_cycles)
+            simulated += taken.cycles
+            load_cycles = max(load_cycles, taken.load_cycles)
+        simulation_s = time.perf_counter() - started
+    return CoreRun(
+        words=words,
+        outputs_equal=equal,
+        cycles_per_word=(cycles[2] - cycles[1]) / (words - FEW_WORDS),
+        latency_cycles=cycles[0],
+        load_cycles=load_cycles,
+        simulated_cycles=simulated,
+        simulation_s=simulation_s,
+    )
+
+
+def compile_reference(board: Board, folder: Path, kind: Kind = Kind.SPARSE_SPARSE) -> Compiled:
+    """The reference network, compiled for a board."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"reference-{kind.value}.onnx"
+    if not path.exists():
+        write_atomically(path, reference_model(kind).SerializeToString(deterministic=True))
+    return compile_model(path, board)
+
+
+def one_core(board: Board) -> Board:
+    """The board, with one core a kernel: what is simulated of it."""
+    return replace(board, kernel={**board.kernel, "cores": 1})
+
+
+def run_reference(
+    board: Board,
+    kind: Kind,
+    *,
+    words: int,
+    build: Path,
+    progress: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """The reference network on a core of a board, JSON-ready, and kept under `build`.
+
+    Parameters
+    ----------
+    board : Board
+        Whose core.
+    kind : Kind
+        Which sparsities the network has.
+    words, progress
+        As in `run_words`.
+    build : Path
+        Folder for models, images, simulators and the result.
+    """
+    progress("compiling")
+    compiled = compile_reference(one_core(board), build / "reference", kind)
+    image = build / "reference" / f"{kind.value}-{board.name}.tcd"
+    compiled.overlay.save(image)
+    report = compiled.overlay.report
+    run = run_words(image, words, build_dir=build / "sim", progress=progress)
+    figures = {
+        "board": board.name,
+        "network": kind.value,
+        "configuration": f"{compiled.overlay.kernel.digest:016x}",
+        "multipliers": compiled.overlay.kernel.multipliers,
+        "predicted_cycles_per_word": report["cycles_per_word"],
+        "prediction": report["cycles_are"],
+        "multiplier_use": report["useful_products"]
+        / (run.cycles_per_word * compiled.overlay.kernel.multipliers),
+        **asdict(run),
+        "simulated_cycles_per_s": run.simulated_cycles_per_s,
+    }
+    path = _kept(board, kind, build)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, (json.dumps(figures, indent=1) + "\n").encode())
+    return figures
+
+
+def load_run(board: Board, kind: Kind, build: Path) -> dict[str, Any] | None:
+    """What `run_reference` has kept of this kernel, if there is anything."""
+    path = _kept(board, kind, build)
+    if not path.exists():
+        return None
+    figures = json.loads(path.read_text("utf-8"))
+    kernel = KernelConfig.from_dict(dict(one_core(board).kernel))
+    return figures if figures["configuration"] == f"{kernel.digest:016x}" else None
+
+
+def _kept(board: Board, kind: Kind, build: Path) -> Path:
+    return build / "bench" / f"core-{board.name}-{kind.value}.json"
+
+
+def run_table(figures: Mapping[str, Any]) -> Table:
+    """What `run_reference` found, to print."""
+    table = Table(
+        title=f"{figures['network']} reference network on one core of {figures['board']}",
+        title_justify="left",
+    )
+    table.add_column("figure")
+    table.add_column("value", justify="right")
+    table.add_column("obtained")
+    equal = "equal" if figures["outputs_equal"] else "NOT EQUAL"
+    rows = (
+        ("outputs", f"{figures['words']} words {equal}", "simulated RTL against the emulator"),
+        ("cycles a word", f"{figures['predicted_cycles_per_word']:,.1f}", "predicted"),
+        ("cycles a word, steady state", f"{figures['cycles_per_word']:,.1f}", "simulated RTL"),
+        ("cycles of a single word", f"{figures['latency_cycles']:,}", "simulated RTL"),
+        ("cycles of loading the image", f"{figures['load_cycles']:,}", "simulated RTL"),
+        (
+            f"use of {figures['multipliers']} multipliers",
+            f"{figures['multiplier_use']:.1%}",
+            "useful products / simulated",
+        ),
+        ("simulation, cycles/s", f"{figures['simulated_cycles_per_s']:,.0f}", "measured"),
+    )
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+@click.command()
+@click.argument("board")
+@click.option(
+    "--kind",
+    type=click.Choice([kind.value for kind in Kind]),
+    default=Kind.SPARSE_SPARSE.value,
+    show_default=True,
+)
+@click.option("--words", type=click.IntRange(FEW_WORDS + 1), default=WORDS, show_default=True)
+@click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
+def main(board: str, kind: str, words: int, build: Path) -> None:
+    """Simulate the reference network on one core of BOARD.
+
+    Writes BUILD/bench/core-BOARD-KIND.json. Fails if an output differs from the emulator's.
+    """
+    messages = Console(stderr=True)
+    with reported("reference_run"), messages.status("simulating") as status:
+        figures = run_reference(
+            load_board(board), Kind(kind), words=words, build=build, progress=status.update
+        )
+    Console(width=110).print(run_table(figures))
+    if not figures["outputs_equal"]:
+        print("reference_run: outputs differ from the emulator's", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
