@@ -45,6 +45,8 @@ def link_configuration(board: Board) -> str:
         if bank.region:
             lines.append(f"slr={name}:{bank.region}")
         lines.append(f"sp={name}.{MEMORY_PORT}:{bank.name}")
+    # A frequency by `clock` comes from the platform's fixed clocks (UG1393): timing is met or the
+    # link fails. The scalable clock, kernel_frequency's, would be slowed down without a word.
     lines += ["", "[clock]"]
     lines += [f"freqHz={round(board.clock_mhz * 1e6)}:{name}.{CLOCK}" for name in names]
     lines += [

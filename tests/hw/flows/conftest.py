@@ -74,51 +74,101 @@ def board() -> Callable[[str], Board]:
 
 
 # What the vendor's commands take: options with a value, options without, which of them are
-# required, and how many other arguments. From the vendor's Tcl command references.
+# required, and how many other arguments. Of every command only what scripts may need is here.
+# The longest ones were compared with "Syntax" in the Vivado Design Suite Tcl Command Reference
+# Guide (UG835, 2022.1 to 2023.2): apply_bd_automation, assign_bd_address, connect_bd_intf_net,
+# connect_bd_net, create_bd_cell, get_bd_addr_spaces, get_bd_pins, get_ipdefs, launch_runs,
+# make_wrapper, wait_on_runs, write_hw_platform; and package_xo with UG1393 (2022.1). UG835 has the
+# file of make_wrapper and write_hw_platform as a plain argument; Vivado's journals name it, and so
+# do scripts. It leaves out the IP packager's ipx:: commands: those are as in packaging scripts of
+# public RTL kernels, of the form that the RTL kernel wizard writes.
+EVERYWHERE = {"-quiet", "-verbose"}
 COMMANDS: dict[str, tuple[set[str], set[str], set[str], range]] = {
-    "add_files": ({"-fileset"}, {"-norecurse"}, set(), range(1, 99)),
-    "apply_bd_automation": ({"-rule", "-config"}, set(), {"-rule"}, range(1, 2)),
-    "assign_bd_address": (
-        {"-offset", "-range", "-target_address_space"},
+    "add_files": (
+        {"-fileset", "-of_objects", "-copy_to"},
+        {"-norecurse", "-scan_for_includes", "-force"},
         set(),
-        {"-target_address_space"},
-        range(1, 2),
+        range(1, 99),
+    ),
+    "apply_bd_automation": (
+        {"-rule", "-config", "-dict", "-opts"},
+        set(),
+        {"-rule"},
+        range(1, 99),
+    ),
+    "assign_bd_address": (
+        {"-target_address_space", "-dict", "-offset", "-range", "-base_high"},
+        {"-boundary", "-master_boundary", "-external", "-force"},
+        set(),
+        range(99),
     ),
     "close_project": (set(), {"-delete"}, set(), range(1)),
-    "connect_bd_intf_net": ({"-intf_net"}, set(), set(), range(2, 3)),
-    "connect_bd_net": ({"-net"}, set(), set(), range(2, 99)),
-    "create_bd_cell": ({"-type", "-vlnv"}, set(), {"-type", "-vlnv"}, range(1, 2)),
-    "create_bd_design": (set(), set(), set(), range(1, 2)),
-    "create_project": ({"-part"}, {"-force", "-in_memory"}, set(), range(1, 3)),
-    "current_fileset": (set(), set(), set(), range(2)),
+    # Its third plain argument is no pin.
+    "connect_bd_intf_net": ({"-intf_net", "-boundary_type"}, set(), set(), range(2, 3)),
+    "connect_bd_net": ({"-net", "-boundary_type"}, set(), set(), range(2, 99)),
+    # Without either of the two it would make a hierarchy with nothing in it.
+    "create_bd_cell": (
+        {"-type", "-vlnv", "-reference", "-revision"},
+        set(),
+        {"-type", "-vlnv"},
+        range(1, 2),
+    ),
+    "create_bd_design": ({"-dir", "-cell"}, set(), set(), range(1, 2)),
+    "create_project": (
+        {"-part"},
+        {"-force", "-in_memory", "-ip", "-rtl_kernel"},
+        set(),
+        range(3),
+    ),
+    "current_fileset": ({"-verilog_define"}, {"-simset", "-srcset", "-constrset"}, set(), range(2)),
     "current_project": (set(), set(), set(), range(2)),
     "generate_target": (set(), {"-force"}, set(), range(2, 3)),
-    "get_bd_addr_segs": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
-    "get_bd_addr_spaces": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
-    "get_bd_intf_pins": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
-    "get_bd_pins": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
-    "get_board_parts": (set(), {"-quiet"}, set(), range(1, 2)),
-    "get_files": ({"-of_objects"}, {"-quiet"}, set(), range(1, 2)),
-    "get_ipdefs": ({"-filter"}, {"-all", "-quiet"}, set(), range(1, 2)),
-    "get_property": (set(), {"-quiet"}, set(), range(2, 3)),
-    "get_runs": (set(), {"-quiet"}, set(), range(1, 2)),
-    "ipx::add_address_block": (set(), {"-quiet"}, set(), range(2, 3)),
-    "ipx::add_bus_parameter": (set(), {"-quiet"}, set(), range(2, 3)),
-    "ipx::add_memory_map": (set(), {"-quiet"}, set(), range(2, 3)),
-    "ipx::add_register": (set(), {"-quiet"}, set(), range(2, 3)),
-    "ipx::add_register_parameter": (set(), {"-quiet"}, set(), range(2, 3)),
+    "get_bd_addr_segs": (
+        {"-of_objects", "-filter"},
+        {"-regexp", "-hierarchical", "-excluded", "-addressed", "-unaddressed"},
+        set(),
+        range(2),
+    ),
+    "get_bd_addr_spaces": (
+        {"-of_objects", "-filter"},
+        {"-regexp", "-hierarchical"},
+        set(),
+        range(2),
+    ),
+    "get_bd_intf_pins": ({"-of_objects", "-filter"}, {"-regexp", "-hierarchical"}, set(), range(2)),
+    "get_bd_pins": ({"-of_objects", "-filter"}, {"-regexp", "-hierarchical"}, set(), range(2)),
+    "get_board_parts": (
+        {"-filter"},
+        {"-regexp", "-nocase", "-latest_file_version", "-latest_hw_revision"},
+        set(),
+        range(99),
+    ),
+    "get_files": ({"-of_objects", "-filter", "-compile_order"}, {"-all"}, set(), range(99)),
+    "get_ipdefs": (
+        {"-filter", "-of_objects"},
+        {"-name", "-all", "-regexp", "-nocase"},
+        set(),
+        range(99),
+    ),
+    "get_property": (set(), {"-min", "-max"}, set(), range(2, 3)),
+    "get_runs": ({"-filter"}, {"-regexp", "-nocase"}, set(), range(99)),
+    "ipx::add_address_block": (set(), set(), set(), range(2, 3)),
+    "ipx::add_bus_parameter": (set(), set(), set(), range(2, 3)),
+    "ipx::add_memory_map": (set(), set(), set(), range(2, 3)),
+    "ipx::add_register": (set(), set(), set(), range(2, 3)),
+    "ipx::add_register_parameter": (set(), set(), set(), range(2, 3)),
     "ipx::associate_bus_interfaces": (
         {"-busif", "-clock", "-reset"},
         {"-remove"},
         {"-clock"},
         range(1, 2),
     ),
-    "ipx::check_integrity": (set(), {"-quiet", "-kernel", "-xrt"}, set(), range(1, 2)),
+    "ipx::check_integrity": (set(), {"-kernel", "-xrt"}, set(), range(1, 2)),
     "ipx::create_xgui_files": (set(), set(), set(), range(1, 2)),
     "ipx::current_core": (set(), set(), set(), range(1)),
-    "ipx::get_bus_interfaces": ({"-of_objects"}, {"-quiet"}, {"-of_objects"}, range(1, 2)),
-    "ipx::get_user_parameters": ({"-of_objects"}, {"-quiet"}, {"-of_objects"}, range(2)),
-    "ipx::infer_bus_interface": (set(), {"-quiet"}, set(), range(3, 4)),
+    "ipx::get_bus_interfaces": ({"-of_objects"}, set(), {"-of_objects"}, range(1, 2)),
+    "ipx::get_user_parameters": ({"-of_objects"}, set(), {"-of_objects"}, range(2)),
+    "ipx::infer_bus_interface": (set(), set(), set(), range(3, 4)),
     "ipx::package_project": (
         {"-root_dir", "-vendor", "-library", "-taxonomy", "-set_current"},
         {"-import_files", "-force"},
@@ -128,27 +178,41 @@ COMMANDS: dict[str, tuple[set[str], set[str], set[str], range]] = {
     "ipx::remove_user_parameter": (set(), set(), set(), range(2, 3)),
     "ipx::save_core": (set(), set(), set(), range(1, 2)),
     "ipx::update_checksums": (set(), set(), set(), range(1, 2)),
-    "launch_runs": ({"-to_step", "-jobs"}, set(), set(), range(1, 2)),
-    "make_wrapper": ({"-files"}, {"-top", "-import", "-force"}, {"-files"}, range(1)),
-    "open_run": ({"-name"}, set(), set(), range(1, 2)),
-    "package_xo": (
-        {"-xo_path", "-kernel_name", "-ip_directory", "-kernel_xml", "-ctrl_protocol"},
-        {"-force"},
-        {"-xo_path", "-kernel_name", "-ip_directory"},
+    "launch_runs": (
+        {"-to_step", "-jobs", "-dir"},
+        {"-next_step", "-scripts_only", "-force"},
+        set(),
+        range(1, 99),
+    ),
+    "make_wrapper": (
+        {"-files", "-fileset"},
+        {"-top", "-testbench", "-inst_template", "-import", "-force"},
+        {"-files"},
         range(1),
     ),
-    "report_power": ({"-file"}, set(), {"-file"}, range(1)),
-    "report_timing_summary": ({"-file"}, set(), {"-file"}, range(1)),
-    "report_utilization": ({"-file"}, {"-hierarchical"}, {"-file"}, range(1)),
-    "save_bd_design": (set(), set(), set(), range(1)),
+    "open_run": ({"-name", "-pr_config"}, set(), set(), range(1, 2)),
+    "package_xo": (
+        {
+            *("-xo_path", "-kernel_name", "-kernel_xml", "-output_kernel_xml", "-design_xml"),
+            *("-ip_directory", "-parent_ip_directory", "-kernel_files", "-ctrl_protocol"),
+        },
+        {"-force"},
+        {"-xo_path", "-kernel_name"},
+        range(1),
+    ),
+    "report_power": ({"-file"}, {"-append"}, {"-file"}, range(1)),
+    "report_timing_summary": ({"-file", "-max_paths"}, {"-append"}, {"-file"}, range(1)),
+    "report_utilization": ({"-file"}, {"-append", "-hierarchical"}, {"-file"}, range(1)),
+    "save_bd_design": (set(), set(), set(), range(2)),
     "set_property": ({"-dict"}, set(), set(), range(1, 4)),
-    "update_compile_order": ({"-fileset"}, set(), set(), range(1)),
-    "update_ip_catalog": (set(), {"-rebuild"}, set(), range(1)),
-    "validate_bd_design": (set(), {"-force"}, set(), range(1)),
+    "update_compile_order": ({"-fileset"}, {"-force_gui"}, set(), range(1)),
+    "update_ip_catalog": ({"-repo_path", "-add_ip", "-delete_ip"}, {"-rebuild"}, set(), range(1)),
+    "validate_bd_design": ({"-design"}, {"-force"}, set(), range(1)),
+    # In UG835 as wait_on_runs from 2021 on, with this name still in its examples.
     "wait_on_run": ({"-timeout"}, set(), set(), range(1, 2)),
     "write_hw_platform": (
         {"-file"},
-        {"-fixed", "-include_bit", "-force"},
+        {"-fixed", "-force", "-include_bit", "-include_sim_content", "-minimal", "-hw", "-hw_emu"},
         {"-file"},
         range(1),
     ),
@@ -166,7 +230,7 @@ def complaint(call: list[str]) -> str | None:
         argument = arguments[i]
         # A number below zero is no option.
         if argument.startswith("-") and not argument[1:].isdigit():
-            if argument not in valued | plain:
+            if argument not in valued | plain | EVERYWHERE:
                 return f"{name} has no option {argument}"
             if argument in seen:
                 return f"{name} got {argument} twice"

@@ -10,7 +10,8 @@ from trencadis_hw.flows.build import kernel_of
 from trencadis_hw.flows.kernel_xml import kernel_arguments, kernel_xml
 
 SCHEMA: dict[str, tuple[set[str], set[str]]] = {
-    # Attributes and children, as in the kernel descriptions of public examples.
+    # Attributes and children, as in the kernel descriptions of public examples: kernel.xml of
+    # rtl_kernels/rtl_vadd in Vitis_Accel_Examples, and those that the RTL kernel wizard writes.
     "root": ({"versionMajor", "versionMinor"}, {"kernel"}),
     "kernel": (
         {
