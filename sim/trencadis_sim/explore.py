@@ -33,7 +33,7 @@ from trencadis_sim.netlist import RESOURCES
 from trencadis_sim.reference_network import Kind, reference_model
 from trencadis_sim.synth import cores_that_fit
 
-__all__ = ["Candidate", "Stage", "explore", "grid", "pareto"]
+__all__ = ["Candidate", "Stage", "explore", "grid", "pareto", "plot", "stages"]
 
 ROOMY = EngineConfig(
     lanes=25,
@@ -302,6 +302,29 @@ def pareto(candidates: Sequence[Candidate], resource: str = "lut") -> list[Candi
     return front
 
 
+def plot(candidates: Sequence[Candidate], front: Sequence[Candidate], path: Path) -> None:
+    """Cycles against LUTs of all candidates, and the front."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    for axis, value, label in (
+        (left, lambda c: c.period / c.core.words, "cycles a word of one core"),
+        (right, lambda c: c.words_per_s, "words/s of the board, by cores alone"),
+    ):
+        axis.plot([c.area["lut"] for c in candidates], [value(c) for c in candidates], "o")
+        axis.plot([c.area["lut"] for c in front], [value(c) for c in front], "o-", label="front")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.set_xlabel("LUTs of a core, by the area model")
+        axis.set_ylabel(label)
+        axis.legend()
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
 def _describe(core: CoreConfig) -> str:
     engines = ", ".join(
         f"{e.lanes}x{e.tiles}/{e.kernels} {e.routing}, {e.requantisers} requantisers"
@@ -327,7 +350,10 @@ def _as_json(candidate: Candidate) -> dict[str, Any]:
 @click.option("--words", type=click.IntRange(1, 2), default=2, show_default=True)
 @click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
 def main(board: str, words: int, build: Path) -> None:
-    """Search engines for the reference network on BOARD; writes BUILD/bench/explore-BOARD.json."""
+    """Search engines for the reference network on BOARD.
+
+    Writes BUILD/bench/explore-BOARD.json and .png.
+    """
     folder = build / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "reference.onnx"
@@ -359,7 +385,10 @@ def main(board: str, words: int, build: Path) -> None:
     best = found[0]
     check = schedule(place(network, best.core))
     console.print(f"the first, compiled: {check.period:,.0f} cycles a word group")
-    text = json.dumps([_as_json(candidate) for candidate in found], indent=1) + "\n"
+    front = pareto(found)
+    plot(found, front, folder / f"explore-{board}.png")
+    results = [{**_as_json(c), "on_front": c in front} for c in found]
+    text = json.dumps(results, indent=1) + "\n"
     write_atomically(folder / f"explore-{board}.json", text.encode())
 
 

@@ -76,8 +76,8 @@ def test_different_outputs_are_found(
     class Wrong(Session):
         """An emulator that is wrong about one value."""
 
-        def run(self, *arguments: Any) -> list[Any]:
-            results = super().run(*arguments)
+        def run(self, output_names: Any, input_feed: Any) -> list[Any]:
+            results = super().run(output_names, input_feed)
             if self.statistics is not None and self.statistics.cycles is None:
                 results[0] = results[0].copy()
                 results[0].flat[-1] ^= 1
