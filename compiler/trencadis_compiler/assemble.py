@@ -454,7 +454,7 @@ def real_key(layer: Layer, channel: int) -> tuple[Fraction, Fraction]:
     """Slope and intercept of the exact key of a channel as a function of its sum."""
     assert layer.requantised is not None
     scale = layer.requantised.exact_scale
-    product_scale = layer.input.exact_scale * Fraction(float(layer.weight_scale[channel]))
+    product_scale = layer.input.exact_scale * layer.weight_scale[channel]
     return product_scale / scale, layer.bias[channel] / scale + layer.requantised.zero_key
 
 

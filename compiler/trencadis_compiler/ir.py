@@ -81,7 +81,7 @@ class Layer:
         Name of the node it came from.
     weights : int8 array, shape (out channels, in channels, rows, columns)
         Kernels.
-    weight_scale : float array, shape (out channels,)
+    weight_scale : tuple of Fraction
         Scale of each kernel.
     bias : tuple of Fraction
         Real number added to each channel.
@@ -109,7 +109,7 @@ class Layer:
 
     name: str
     weights: npt.NDArray[np.int8]
-    weight_scale: npt.NDArray[np.floating]
+    weight_scale: tuple[Fraction, ...]
     bias: tuple[Fraction, ...]
     stride: tuple[int, int]
     dilation: tuple[int, int]

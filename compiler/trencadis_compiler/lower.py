@@ -74,7 +74,7 @@ class _Draft:
 
     name: str
     weights: npt.NDArray[np.int8]
-    weight_scale: npt.NDArray[np.floating]
+    weight_scale: tuple[Fraction, ...]
     bias: tuple[Fraction, ...]
     stride: tuple[int, int]
     dilation: tuple[int, int]
@@ -341,7 +341,8 @@ class _Lowering:
             window(node, name, one_dimensional) for name in ("strides", "dilations")
         )
         pads = padding(node, in_shape[1:], kernels.shape[2:], stride, dilation, one_dimensional)
-        return self._begin(node, source, weights, kernels, in_shape, stride, dilation, pads)
+        scales = _kernel_scales(node, weights, len(kernels))
+        return self._begin(node, source, scales, kernels, in_shape, stride, dilation, pads)
 
     def multiply_matrix(self, node: Node) -> _Value:
         """Gemm or MatMul."""
@@ -370,7 +371,8 @@ class _Lowering:
             kernels = kernels[..., None]
         kernels = kernels.transpose(0, *(1 + letters.index(letter) for letter in "CHW"))
         in_shape = (kernels.shape[1], kernels.shape[2], kernels.shape[3])
-        made = self._begin(node, source, weights, kernels, in_shape, (1, 1), (1, 1), (0, 0, 0, 0))
+        scales = _kernel_scales(node, weights, len(kernels))
+        made = self._begin(node, source, scales, kernels, in_shape, (1, 1), (1, 1), (0, 0, 0, 0))
         alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
         if (alpha, beta) != (1.0, 1.0):
             draft = _scaled(node, made, np.full(len(kernels), alpha)).draft
@@ -422,6 +424,58 @@ class _Lowering:
             (down * stride[0], across * stride[1]),
         )
         return replace(source, sizes=sizes, draft=replace(source.draft, pool=pool))
+
+    def average(self, node: Node) -> _Value:
+        """AveragePool, GlobalAveragePool, and ReduceMean over all positions.
+
+        An average is a convolution whose kernels have ones on their own channel alone. Kernels of
+        different channels never collide, so tiles take as many as they have room for.
+        """
+        source = self._channels_first(self._layer_input(node))
+        if source.axes not in (("C", "W"), ("C", "H", "W")):
+            raise CompileError(f"{node}: its input has axes {source.axes}; it needs channels first")
+        one_dimensional = len(source.axes) == 2
+        channels, size = source.sizes["C"], (source.sizes.get("H", 1), source.sizes["W"])
+        kernel, stride, pads = size, (1, 1), (0, 0, 0, 0)
+        if node.op_type == "AveragePool":
+            kernel = window(node, "kernel_shape", one_dimensional)
+            stride = window(node, "strides", one_dimensional)
+            pads = padding(node, size, kernel, stride, (1, 1), one_dimensional)
+            if any(pads) and not node.attributes.get("count_include_pad", 0):
+                raise CompileError(
+                    f"{node}: averages at the edge are of fewer values (count_include_pad is 0); "
+                    "set it to 1, or pool without padding"
+                )
+            if node.attributes.get("ceil_mode", 0) or any(
+                step != 1 for step in window(node, "dilations", one_dimensional)
+            ):
+                raise CompileError(f"{node}: ceil_mode and dilations are not supported")
+        elif node.op_type == "ReduceMean":
+            self._check_mean(node, source)
+        if channels * channels * math.prod(kernel) > LARGEST_KERNELS:
+            raise CompileError(
+                f"{node}: averages {channels} channels over windows of {kernel}, more than any "
+                "overlay holds; pool in two steps"
+            )
+        kernels = np.zeros((channels, channels, *kernel), np.int64)
+        kernels[range(channels), range(channels)] = 1
+        scales = (Fraction(1, math.prod(kernel)),) * channels
+        in_shape = (channels, *size)
+        made = self._begin(node, source, scales, kernels, in_shape, stride, (1, 1), pads)
+        if node.op_type == "ReduceMean" and not node.attributes.get("keepdims", 1):
+            return replace(made, axes=("C",), sizes={"C": channels})
+        return made
+
+    def _check_mean(self, node: Node, source: _Map) -> None:
+        """Whether a mean is over all positions, each channel for itself."""
+        axes = self._constant(node, 1) if len(node.inputs) > 1 else node.attributes.get("axes")
+        rank = len(source.axes) + 1
+        numbers = [] if axes is None else [int(axis) for axis in np.ravel(axes)]
+        if sorted(axis % rank for axis in numbers) != list(range(2, rank)):
+            raise CompileError(
+                f"{node}: takes the mean over axes {numbers or 'all'}; the overlay averages over "
+                f"positions, axes {list(range(2, rank))}"
+            )
 
     def select_winners(self, node: Node) -> _Value:
         """k-WTA, as the pass `k_winners` left it."""
@@ -779,7 +833,7 @@ class _Lowering:
         self,
         node: Node,
         source: _Map,
-        weights: _Quantised,
+        scales: tuple[Fraction, ...],
         kernels: npt.NDArray[np.int64],
         in_shape: tuple[int, int, int],
         stride: tuple[int, int],
@@ -788,19 +842,11 @@ class _Lowering:
     ) -> _Map:
         """Start a layer on its input."""
         outputs = kernels.shape[0]
-        rank = weights.integers.ndim
-        if weights.scale.size not in (1, outputs) or (
-            weights.scale.size > 1 and weights.axis % rank
-        ):
-            raise CompileError(
-                f"{node}: {weights.scale.size} weight scales for {outputs} kernels; the overlay "
-                "takes one for all or one a kernel"
-            )
         assert source.quantisation is not None
         draft = _Draft(
             name=node.name,
             weights=kernels.astype(np.int8),
-            weight_scale=np.broadcast_to(weights.scale, outputs).astype(np.float32),
+            weight_scale=scales,
             bias=self._bias(node, outputs),
             stride=stride,
             dilation=dilation,
@@ -906,6 +952,17 @@ def _finished(draft: _Draft, pool: Pool, low: int, high: int) -> Layer:
     )
 
 
+def _kernel_scales(node: Node, weights: _Quantised, outputs: int) -> tuple[Fraction, ...]:
+    """A scale for every kernel."""
+    many = weights.scale.size
+    if many not in (1, outputs) or (many > 1 and weights.axis % weights.integers.ndim):
+        raise CompileError(
+            f"{node}: {many} weight scales for {outputs} kernels; the overlay takes one for all or "
+            "one a kernel"
+        )
+    return tuple(_fraction(scale) for scale in np.broadcast_to(weights.scale, outputs))
+
+
 def _same(a: Quantisation, b: Quantisation) -> bool:
     return (a.scale, a.zero_point, a.signed) == (b.scale, b.zero_point, b.signed)
 
@@ -929,12 +986,15 @@ def _scaled(node: Node, source: _Map, factors: npt.NDArray[np.float64]) -> _Map:
     weights = draft.weights * signs.reshape(-1, *(1,) * (draft.weights.ndim - 1))
     if weights.max(initial=0) > 127:
         raise CompileError(f"{node}: negates weights of -128; quantise them to -127..127")
-    scale = draft.weight_scale.astype(np.float64) * np.where(signs == 0, 1.0, np.abs(factors))
+    scales = tuple(
+        scale * (abs(Fraction(factor)) or 1)
+        for scale, factor in zip(draft.weight_scale, factors.tolist(), strict=True)
+    )
     bias = [
         Fraction(factor) * number
         for factor, number in zip(factors.tolist(), draft.bias, strict=True)
     ]
-    draft = replace(draft, weights=weights.astype(np.int8), weight_scale=scale, bias=tuple(bias))
+    draft = replace(draft, weights=weights.astype(np.int8), weight_scale=scales, bias=tuple(bias))
     return replace(source, draft=draft)
 
 
@@ -1016,6 +1076,7 @@ def _ungroup(kernels: npt.NDArray[np.int64], groups: int) -> npt.NDArray[np.int6
 
 
 _HANDLERS: dict[str, Callable[[_Lowering, Node], _Value]] = {
+    "AveragePool": _Lowering.average,
     "BatchNormalization": _Lowering.normalise,
     "Cast": _Lowering.cast,
     "Conv": _Lowering.convolve,
@@ -1023,6 +1084,7 @@ _HANDLERS: dict[str, Callable[[_Lowering, Node], _Value]] = {
     "Dropout": _Lowering.rename,
     "Flatten": _Lowering.reshape,
     "Gemm": _Lowering.multiply_matrix,
+    "GlobalAveragePool": _Lowering.average,
     "GlobalMaxPool": _Lowering.max_pool,
     "Identity": _Lowering.rename,
     K_WINNERS: _Lowering.select_winners,
@@ -1030,6 +1092,7 @@ _HANDLERS: dict[str, Callable[[_Lowering, Node], _Value]] = {
     "MaxPool": _Lowering.max_pool,
     QUANT: _Lowering.quant,
     "QuantizeLinear": _Lowering.quantise,
+    "ReduceMean": _Lowering.average,
     "Reshape": _Lowering.reshape,
     "Squeeze": _Lowering.reshape,
     "Transpose": _Lowering.transpose,

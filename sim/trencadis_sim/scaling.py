@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import click
@@ -110,7 +111,7 @@ def measure_point(
     layer = Layer(
         name=shape.name,
         weights=weights,
-        weight_scale=np.ones(shape.kernels, np.float32),
+        weight_scale=(Fraction(1),) * shape.kernels,
         bias=(),
         stride=(1, 1),
         dilation=(1, 1),

@@ -150,7 +150,7 @@ def run_reference(network: Network, inputs: Array) -> Array:
     result = evaluate(network, keys)
     if last.output is None:
         channels = (-1, 1, 1)
-        scale = last.weight_scale.astype(np.float64) * float(last.input.scale)
+        scale = np.array(last.weight_scale, np.float64) * float(last.input.scale)
         offset = np.array([float(number) for number in last.bias])
         result = result * scale.reshape(channels) + offset.reshape(channels)
     elif network.output_integer:

@@ -1,3 +1,4 @@
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Pool
+from trencadis_compiler.reference import evaluate
 
 # Scales are powers of two, so that onnxruntime's float32 arithmetic is exact, ties and all, and
 # must agree in every bit.
@@ -140,6 +142,59 @@ def test_global_pooling(writer, check) -> None:
     w = writer()
     y = w.node("GlobalMaxPool", w.node("Conv", w.quantised("x"), w.integers(w.sparse(9, 2, 3, 3))))
     check(w.save(w.quantised(y, 2**-4), 9, 1, 1), (2, 8, 8))
+
+
+AVERAGES = {
+    "global": ("GlobalAveragePool", {}, (1, 1)),
+    "windows": ("AveragePool", {"kernel_shape": [2, 4], "strides": [1, 2]}, (7, 3)),
+    "padded": (
+        "AveragePool",
+        {"kernel_shape": [2, 2], "pads": [1, 1, 0, 1], "count_include_pad": 1},
+        (8, 9),
+    ),
+    "mean": ("ReduceMean", {"axes": [2, 3]}, (1, 1)),
+    "mean of an axis counted from the end": ("ReduceMean", {"axes": [-1, -2]}, (1, 1)),
+}
+
+
+@pytest.mark.parametrize("zero", [-128, 5])
+@pytest.mark.parametrize("kind", AVERAGES)
+def test_averages(writer, check, kind, zero) -> None:
+    # Windows of 2**n values, so that onnxruntime's averages are exact too.
+    operator, attributes, size = AVERAGES[kind]
+    w = writer(shape=(6, 10, 10))
+    y = w.quantised(w.node("Conv", w.quantised("x"), w.integers(w.sparse(12, 6, 3, 3))), 2**-3, 5)
+    y = w.quantised(w.node(operator, y, **attributes), 2**-5, zero)
+    network = check(w.save(y, 12, *size), (6, 10, 10), words=9)
+    assert [layer.weights.shape[0] for layer in network.layers] == [12, 12]
+
+
+def test_a_mean_without_its_axes_is_a_vector(writer, check) -> None:
+    w = writer(shape=(6, 10, 10))
+    y = w.quantised(w.node("Conv", w.quantised("x"), w.integers(w.sparse(12, 6, 3, 3))), 2**-3)
+    y = w.quantised(w.node("ReduceMean", y, axes=[2, 3], keepdims=0), 2**-6)
+    y = w.node("MatMul", y, w.integers(w.sparse(12, 7)))
+    check(w.save(w.quantised(y, 2**-3), 7), (6, 10, 10))
+
+
+def test_averages_of_one_dimension(writer, check) -> None:
+    w = writer(shape=(3, 20))
+    y = w.quantised(w.node("Conv", w.quantised("x"), w.integers(w.sparse(6, 3, 5))), 2**-3)
+    y = w.node("AveragePool", y, kernel_shape=[4], strides=[2])
+    check(w.save(w.quantised(y, 2**-5), 6, 7), (3, 20))
+
+
+def test_an_average_of_49_is_exact(writer) -> None:
+    # Averages that are odd numbers are ties when they are halved, and 1/49 is no float.
+    w = writer(shape=(1, 7, 7))
+    y = w.node("GlobalAveragePool", w.quantised("x", 1.0, 0))
+    network = import_model(w.save(w.quantised(y, 2.0, 0), 1, 1, 1))
+    sums = (np.arange(-40, 41) * 49 + np.array([[-1], [0], [1]])).ravel()
+    keys = np.empty((sums.size, 1, 7, 7), np.int64)
+    for word, total in enumerate(sums):
+        keys[word] = (128 + total // 49 + (np.arange(49) < total % 49)).reshape(1, 7, 7)
+    expected = [round(Fraction(int(total), 98)) + 128 for total in sums]
+    assert evaluate(network, keys).ravel().tolist() == expected
 
 
 @pytest.mark.parametrize("attributes", [{}, {"transB": 1}, {"alpha": 0.5, "beta": 2.0}], ids=str)
@@ -434,6 +489,26 @@ REFUSED = {
     "ceil mode": (
         lambda w: w.node("MaxPool", layer(w), kernel_shape=[4, 4], strides=[4, 4], ceil_mode=1),
         "windows that reach over the edge",
+    ),
+    "average at the edge": (
+        lambda w: w.node("AveragePool", layer(w), kernel_shape=[2, 2], pads=[1, 1, 1, 1]),
+        r"averages at the edge are of fewer values \(count_include_pad is 0\); set it to 1",
+    ),
+    "average in ceil mode": (
+        lambda w: w.node("AveragePool", layer(w), kernel_shape=[4, 4], ceil_mode=1),
+        "ceil_mode and dilations are not supported",
+    ),
+    "mean of channels": (
+        lambda w: w.node("ReduceMean", layer(w), axes=[1]),
+        r"takes the mean over axes \[1\]; the overlay averages over positions, axes \[2, 3\]",
+    ),
+    "mean of all": (
+        lambda w: w.node("ReduceMean", layer(w)),
+        "takes the mean over axes all; the overlay averages over positions",
+    ),
+    "average of what is not quantised": (
+        lambda w: w.node("GlobalAveragePool", conv(w, w.quantised("x"))),
+        "its input is not quantised; quantise the model",
     ),
     "dilated pooling": (
         lambda w: w.node("MaxPool", layer(w), kernel_shape=[2, 2], dilations=[2, 2]),

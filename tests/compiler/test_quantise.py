@@ -39,7 +39,14 @@ def masked(w: Any, *shape: int) -> Any:
     return w.constant(weights, np.float32)
 
 
-def network(w: Any, *, matmul: bool = False, normalised: bool = False, winners: bool = True) -> str:
+def network(
+    w: Any,
+    *,
+    matmul: bool = False,
+    normalised: bool = False,
+    winners: bool = True,
+    average: bool = False,
+) -> str:
     bias = w.constant(w.rng.normal(0, 0.2, 8), np.float32)
     y = w.node("Conv", "x", masked(w, 8, 1, 3, 3), bias)
     if normalised:
@@ -52,7 +59,11 @@ def network(w: Any, *, matmul: bool = False, normalised: bool = False, winners: 
         numbers = (w.constant([number], np.int64) for number in (-1, 2**31 - 1, 1, 1))
         kth = w.node("Slice", values, *numbers)
         y = w.node("Where", w.node("GreaterOrEqual", y, kth), y, w.constant(0, np.float32))
-    y = w.node("Flatten", w.node("Relu", w.node("Conv", y, masked(w, 6, 8, 3, 3))))
+    y = w.node("Relu", w.node("Conv", y, masked(w, 6, 8, 3, 3)))
+    if average:
+        y = w.node("Flatten", w.node("GlobalAveragePool", y))
+        return w.node("Gemm", y, masked(w, 10, 6), transB=1)
+    y = w.node("Flatten", y)
     if matmul:
         y = w.node("MatMul", y, masked(w, 54, 10))
         return w.node("Add", y, w.constant(w.rng.normal(0, 1, 10), np.float32))
@@ -111,7 +122,9 @@ def test_quantised_by_onnxruntime(
     assert len(np.unique(expected)) > 30
 
 
-@pytest.mark.parametrize("options", [{}, {"matmul": True}, {"normalised": True}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"matmul": True}, {"normalised": True}, {"average": True}], ids=str
+)
 def test_float_models_are_quantised_with_calibration_data(
     writer, onnxruntime_outputs, reference_outputs, options
 ) -> None:

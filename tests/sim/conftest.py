@@ -133,7 +133,7 @@ def random_layer(
         return Layer(
             name=name,
             weights=weights,
-            weight_scale=scale,
+            weight_scale=tuple(Fraction(float(step)) for step in scale),
             bias=tuple(value * step for value, step in zip(bias, steps, strict=True)),
             stride=spec.stride,
             dilation=spec.dilation,
