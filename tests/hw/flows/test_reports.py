@@ -84,6 +84,8 @@ def test_nextpnr() -> None:
     assert "DCCA" not in summary["utilisation"]
     slow = {**NEXTPNR, "fmax": {"clk": {"achieved": 24.9, "constraint": 25.0}}}
     assert not read_nextpnr(json.dumps(slow))["met"]
+    with pytest.raises(ReportError, match="no clock constrains the design"):
+        read_nextpnr(json.dumps({**NEXTPNR, "fmax": {}}))
 
 
 @pytest.mark.parametrize("reader", [read_timing, read_utilisation, read_power, read_nextpnr])
