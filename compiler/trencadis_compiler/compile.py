@@ -25,7 +25,7 @@ from trencadis_compiler.schedule import Schedule, schedule
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
-__all__ = ["Compiled", "compile_model", "import_model"]
+__all__ = ["Compiled", "compile_model", "compile_network", "import_model"]
 
 Array = npt.NDArray[Any]
 
@@ -134,27 +134,58 @@ def compile_model(
     """
     progress("reading the model")
     network = import_model(path, calibration)
-    kernel = KernelConfig.from_dict(dict(board.kernel))
     density: Mapping[str, float] = {}
     if calibration is not None:
         progress("measuring activations")
         density = _densities(network, calibration)
     with _named(path):
-        progress("packing kernels into tiles")
-        placement = place(network, kernel.core, density)
-        progress("scheduling")
-        plan = schedule(placement)
-        progress("assembling the image")
-        image = assemble(placement, plan, kernel)
+        return compile_network(
+            network, board, density=density, profiled=calibration is not None, progress=progress
+        )
+
+
+def compile_network(
+    network: Network,
+    board: Board,
+    *,
+    density: Mapping[str, float],
+    profiled: bool = False,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Compiled:
+    """Compile a network, wherever it comes from, for a board.
+
+    Parameters
+    ----------
+    network : Network
+        The network.
+    board : Board
+        What to compile for.
+    density : mapping of str to float
+        For layers whose activations are sparse by ReLU alone: the part that is not zero.
+    profiled : bool
+        The densities were measured.
+    progress : callable
+        Told about each step.
+
+    Raises
+    ------
+    CompileError
+        If the network cannot be run on the board's kernel.
+    """
+    kernel = KernelConfig.from_dict(dict(board.kernel))
+    progress("packing kernels into tiles")
+    placement = place(network, kernel.core, density)
+    progress("scheduling")
+    plan = schedule(placement)
+    progress("assembling the image")
+    image = assemble(placement, plan, kernel)
     overlay = Overlay(
         name=network.name,
         kernel=kernel,
         image=image,
         input=_input_format(network),
         output=_output_format(network, placement),
-        report=make_report(
-            placement, plan, kernel, board, len(image), profiled=calibration is not None
-        ),
+        report=make_report(placement, plan, kernel, board, len(image), profiled=profiled),
     )
     return Compiled(overlay, network, placement, plan)
 

@@ -8,8 +8,8 @@ n kernels takes at least n / tiles cycles.
 
 import json
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,8 +23,10 @@ from trencadis_compiler.ir import Layer, Pool, Quantisation
 from trencadis_compiler.plan import Feed, plans_for
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.container import write_atomically
+from trencadis_sim.layer_run import layer_behind_lists, run_layer
+from trencadis_sim.reported import reported
 
-__all__ = ["Point", "Shape", "complementary_weights", "measure_point", "sweep"]
+__all__ = ["Point", "Shape", "complementary_weights", "measure_point", "simulated_sweep", "sweep"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,20 @@ SHAPES = (
     Shape("1x1 of 64 to 64 channels", 64, 64, 1, 14),
 )
 """Kernels of ResNet-50 and MobileNetV2 as the published resource study has them."""
+
+SIMULATED_SHAPE = Shape("3x3 on a 6x6 map, 9x2 multipliers", 64, 64, 3, 6)
+SIMULATED_ENGINE = EngineConfig(
+    lanes=9,
+    tiles=2,
+    kernels=64,
+    queue_beats=128,
+    requantisers=2,
+    list_entries=1 << 14,
+    weight_rows=1 << 12,
+    slot_rows=64,
+    select_rows=32,
+)
+"""So small that its simulator is built in a minute."""
 
 WAYS = (2, 4, 8, 16, 32, 64)
 WINNERS = (4, 8, 16, 32, 64)
@@ -66,6 +82,8 @@ class Point:
         Of the layer.
     ideal : float
         Useful multiplications over multipliers.
+    simulated : float or None
+        Cycles from word to word on RTL, if it was simulated: a few more than the layer's own.
     """
 
     sweep: str
@@ -77,6 +95,7 @@ class Point:
     tiles: int
     cycles: float
     ideal: float
+    simulated: float | None = None
 
 
 def complementary_weights(shape: Shape, ways: int, seed: int) -> npt.NDArray[np.int8]:
@@ -167,6 +186,39 @@ def sweep(shapes: Sequence[Shape] = SHAPES) -> list[Point]:
     return [point for point in points if point is not None]
 
 
+def simulated_sweep(
+    build: Path,
+    progress: Callable[[str], None],
+    *,
+    shape: Shape = SIMULATED_SHAPE,
+    engine: EngineConfig = SIMULATED_ENGINE,
+    ways: Sequence[int] = WAYS,
+    winners: Sequence[int] = WINNERS,
+) -> list[Point]:
+    """Both densities on the RTL of a small kernel.
+
+    Raises
+    ------
+    ValueError
+        If RTL gives other outputs than the emulator.
+    """
+    cases = [("weights", count, 8) for count in ways]
+    cases += [("activations", 8, count) for count in winners]
+    points = []
+    for what, sharing, count in cases:
+        progress(f"simulating {sharing} ways, {count} winners")
+        point = measure_point(what, shape, "complementary", sharing, count, engine)
+        if point is None:
+            continue
+        weights = complementary_weights(shape, sharing, seed=sharing)
+        network = layer_behind_lists(weights, shape.side + shape.window - 1, count)
+        run = run_layer(network, engine, build / "scaling", build_dir=build / "sim")
+        if not run.outputs_equal:
+            raise ValueError(f"RTL and emulator differ at {sharing} ways and {count} winners")
+        points.append(replace(point, simulated=run.simulated))
+    return points
+
+
 def _engine(lanes: int, tiles: int) -> EngineConfig:
     """An engine that requantises as many sums as it drains, so that requantisers are no limit."""
     return EngineConfig(
@@ -203,6 +255,9 @@ def _plot(points: Sequence[Point], path: Path) -> None:
             xs, cycles = np.array(x)[order], np.array([p.cycles for p in line])[order]
             style = "o-" if len(line) > 1 else "o"
             (drawn,) = axis.loglog(xs, cycles, style, label=f"{shape}, {kind}")
+            simulated = [(x[i], line[i].simulated) for i in order if line[i].simulated]
+            if simulated:
+                axis.loglog(*zip(*simulated, strict=True), "kx", markersize=9, label="simulated")
             ideal = np.array([p.ideal for p in line])[order]
             axis.loglog(xs, ideal, ":" if len(line) > 1 else "_", color=drawn.get_color())
         axis.set_xscale("log", base=2)
@@ -210,22 +265,32 @@ def _plot(points: Sequence[Point], path: Path) -> None:
         axis.set_xlabel(label)
         axis.set_ylabel("cycles (dotted: work / multipliers)")
         axis.legend(fontsize=7)
-    figure.suptitle("predicted cycles of a layer on 9 x 8 multipliers unless varied")
+    figure.suptitle("cycles of a layer on 9x8 multipliers unless stated: predicted; x: simulated")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 @click.command()
 @click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
-def main(build: Path) -> None:
+@click.option("--simulate", is_flag=True, help="Simulate some points on the RTL of a small kernel.")
+def main(build: Path, simulate: bool) -> None:
     """Sweep densities, widths and arrays; writes BUILD/bench/scaling.json and scaling.png."""
     folder = build / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    with Console(stderr=True).status("planning layers"):
+    with reported("scaling"), Console(stderr=True).status("planning layers") as status:
         points = sweep()
+        if simulate:
+            points += simulated_sweep(build, status.update)
     text = json.dumps([asdict(point) for point in points], indent=1) + "\n"
     write_atomically(folder / "scaling.json", text.encode())
     _plot(points, folder / "scaling.png")
+    for point in points:
+        if point.simulated is not None:
+            print(
+                f"{point.sweep}: {point.ways} ways, {point.winners} winners: "
+                f"{point.simulated:,.1f} cycles simulated, {point.cycles:,.0f} of the layer "
+                f"predicted, {point.ideal:,.0f} ideal"
+            )
     print(folder / "scaling.png")
 
 

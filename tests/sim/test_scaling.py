@@ -1,12 +1,24 @@
-"""Sweeps: weights that are as sparse as they say, and cycles that never beat the ideal."""
+"""Sweeps: weights that are as sparse as they say, and cycles, planned and on RTL."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from trencadis_hw.config import EngineConfig
-from trencadis_sim.scaling import Shape, complementary_weights, measure_point, random_weights
+from trencadis_compiler.place import place
+from trencadis_compiler.schedule import schedule
+from trencadis_hw.config import CoreConfig, EngineConfig
+from trencadis_sim.layer_run import FRONT, layer_behind_lists
+from trencadis_sim.scaling import (
+    SIMULATED_ENGINE,
+    SIMULATED_SHAPE,
+    Shape,
+    complementary_weights,
+    measure_point,
+    random_weights,
+    simulated_sweep,
+)
 
 SHAPE = Shape("3x3", 16, 16, 3, 4)
 ENGINE = EngineConfig(
@@ -46,3 +58,25 @@ def test_cycles_are_work_over_multipliers_of_the_lists(ways: int, cycles: int) -
 
 def test_what_does_not_fit_is_left_out() -> None:
     assert measure_point("", SHAPE, "random", 2, 8, replace(ENGINE, weight_rows=4)) is None
+
+
+@pytest.mark.parametrize(("ways", "winners"), [(2, 8), (8, 4), (8, 64), (64, 8)])
+def test_what_makes_the_lists_is_never_what_is_measured(ways: int, winners: int) -> None:
+    weights = complementary_weights(SIMULATED_SHAPE, ways, 1)
+    core = CoreConfig(engines=(FRONT, SIMULATED_ENGINE))
+    plan = schedule(place(layer_behind_lists(weights, 8, winners), core, {}))
+    assert plan.static
+    front, measured = plan.engines
+    assert front.period < measured.period == plan.period
+
+
+@pytest.mark.rtl
+def test_simulated_cycles_are_those_planned(tmp_path: Path, build_dir: Path) -> None:
+    """One kernel, both densities; all outputs are compared on the way."""
+    (tmp_path / "sim").symlink_to(build_dir.resolve())
+    points = simulated_sweep(tmp_path, lambda text: None, ways=(8,), winners=(16,))
+    assert [(point.ways, point.winners) for point in points] == [(8, 8), (8, 16)]
+    for point in points:
+        assert point.simulated is not None
+        # Beginning a layer and a word, and draining the last position.
+        assert 3 <= point.simulated - point.cycles <= 3 + 8

@@ -1,0 +1,145 @@
+"""A single layer on RTL: behind one that makes its lists, on an engine of its own."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_boards import load_board
+from trencadis_compiler.compile import compile_network
+from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, TensorInfo, Winners
+from trencadis_hw import abi
+from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
+from trencadis_sim.reference_run import run_words
+
+__all__ = ["LayerRun", "layer_behind_lists", "run_layer"]
+
+FRONT = EngineConfig(
+    lanes=1,
+    tiles=16,
+    kernels=2,
+    routing="trees",
+    requantisers=16,
+    dense_values=1024,
+    weight_rows=16,
+    slot_rows=4,
+    queue_beats=8,
+    requantise_rows=64,
+    reorder_rows=16,
+    select_rows=8,
+    layers=2,
+)
+"""Makes lists faster than the layers that are measured read them."""
+
+WORDS = 8
+
+
+@dataclass(frozen=True)
+class LayerRun:
+    """A layer's cycles.
+
+    Attributes
+    ----------
+    planned, simulated : float
+        Cycles from word to word; a few more than the layer's own.
+    outputs_equal : bool
+        Outputs are those of the emulator.
+    """
+
+    planned: float
+    simulated: float
+    outputs_equal: bool
+
+
+def layer_behind_lists(
+    weights: npt.NDArray[np.int8], side: int, winners: int, seed: int = 0
+) -> Network:
+    """A 1x1 convolution with k-WTA, and behind it a layer of the given weights.
+
+    Parameters
+    ----------
+    weights : int8 array, shape (kernels, channels, rows, columns)
+        Of the layer.
+    side : int
+        Rows and columns of its input map.
+    winners : int
+        Activations of a list; all channels if as many.
+    seed : int
+        Of the weights of the first layer.
+    """
+    kernels, channels = weights.shape[:2]
+    rng = np.random.default_rng(seed)
+    byte = Quantisation(np.float32(1), 0, signed=False)
+    front = _layer("front", rng.integers(1, 128, (channels, 1, 1, 1)).astype(np.int8), 1, side)
+    # All that is positive survives if k is the number of channels; values are never zero.
+    front = replace(front, winners=Winners(winners, abi.Selection.EXACT, whole=False), low=1)
+    layer = replace(_layer("layer", weights, channels, side), requantised=byte, output=byte)
+    return Network(
+        name="layer",
+        input=TensorInfo("x", (None, 1, side, side), "uint8"),
+        output=TensorInfo("y", (None, kernels, *layer.out_shape[1:]), "uint8"),
+        input_axes="CHW",
+        output_axes="CHW",
+        output_integer=True,
+        layers=(front, layer),
+    )
+
+
+def _layer(name: str, weights: npt.NDArray[np.int8], channels: int, side: int) -> Layer:
+    kernels = weights.shape[0]
+    byte = Quantisation(np.float32(1), 0, signed=False)
+    # Sums of a whole window seldom leave the bytes; powers of two leave nothing to be rounded.
+    products = max(1, int(np.count_nonzero(weights)) // kernels // 4)
+    scale = Fraction(1, 1 << (256 * products - 1).bit_length())
+    return Layer(
+        name=name,
+        weights=weights,
+        weight_scale=(scale,) * kernels,
+        bias=(Fraction(0),) * kernels,
+        stride=(1, 1),
+        dilation=(1, 1),
+        padding=(0, 0, 0, 0),
+        in_shape=(channels, side, side),
+        input=byte,
+        low=0,
+        high=255,
+        requantised=byte,
+        table=None,
+        output=byte,
+        pool=Pool(),
+        winners=None,
+    )
+
+
+def run_layer(
+    network: Network,
+    engine: EngineConfig,
+    folder: Path,
+    *,
+    build_dir: Path,
+    progress: Callable[[str], None] = lambda text: None,
+) -> LayerRun:
+    """Run the second layer of a network on an engine's RTL.
+
+    Parameters
+    ----------
+    network : Network
+        What `layer_behind_lists` made.
+    engine : EngineConfig
+        For the second layer.
+    folder : Path
+        For the image.
+    build_dir, progress
+        As in `run_words`.
+    """
+    core = CoreConfig(engines=(FRONT, replace(engine, dense_values=0)))
+    board = replace(load_board("sim"), kernel=KernelConfig(core=core).to_dict())
+    compiled = compile_network(network, board, density={})
+    folder.mkdir(parents=True, exist_ok=True)
+    image = folder / f"{network.name}.tcd"
+    compiled.overlay.save(image)
+    run = run_words(image, WORDS, build_dir=build_dir, progress=progress)
+    return LayerRun(compiled.schedule.period, run.cycles_per_word, run.outputs_equal)
