@@ -9,7 +9,24 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics, raise_for_status
-from trencadis_host.wire import SerialPort, Wire, WireError, serial_ports
+from trencadis_host.faults import (
+    DeviceAbortedError,
+    DeviceBusyError,
+    DeviceLostError,
+    DeviceMemoryError,
+    DeviceNotFoundError,
+    DeviceTimeoutError,
+    WrongBitstreamError,
+    WrongImageError,
+)
+from trencadis_host.wire import (
+    BusyPortError,
+    MissingPortError,
+    SerialPort,
+    Wire,
+    WireError,
+    serial_ports,
+)
 from trencadis_hw import abi, link
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
@@ -63,8 +80,10 @@ class SerialLink:
 
     Raises
     ------
-    DeviceError
-        If no board answers, or one that speaks another version of the protocol.
+    DeviceNotFoundError
+        If no board answers.
+    WrongBitstreamError
+        If it speaks another version of the protocol.
     """
 
     def __init__(self, wire: Wire, name: str, baud: int) -> None:
@@ -76,12 +95,12 @@ class SerialLink:
         try:
             identity = link.IDENTITY.unpack(int.from_bytes(self._ask(Operation.IDENTIFY), "little"))
         except DeviceError as error:
-            raise DeviceError(
+            raise DeviceNotFoundError(
                 f"device {name}: no board answers at {baud} baud; is it configured, and is the "
                 f"rate right? ({error})"
             ) from error
         if identity["version"] != link.LINK_VERSION:
-            raise DeviceError(
+            raise WrongBitstreamError(
                 f"device {name}: the board speaks version {identity['version']} of the link, this "
                 f"program {link.LINK_VERSION}; rebuild the board's bitstream"
             )
@@ -158,8 +177,8 @@ class SerialLink:
                 self.statistics.requests += 1
                 return reply.payload
         except WireError as error:
-            raise DeviceError(f"device {self._name}: {error}") from error
-        raise DeviceError(
+            raise DeviceLostError(f"device {self._name}: {error}") from error
+        raise DeviceLostError(
             f"device {self._name}: the link is broken: {TRIES} times {operation.name} without a "
             f"usable reply, the last time because {trouble}; check cable and rate"
         )
@@ -222,12 +241,12 @@ class SerialBoard(Closing):
         left = serial.memory_bytes - self._words_at - BEAT_ALIGNMENT
         self._batch = max(left, 0) // word
         if not self._batch:
-            raise DeviceError(
+            raise DeviceMemoryError(
                 f"device {name}: image and one word need {self._words_at + BEAT_ALIGNMENT + word} "
                 f"bytes, the board has {serial.memory_bytes}; choose a smaller network"
             )
-        self._loaded = False
-        self._send_image()
+        self._closed = False
+        self._start_afresh()
 
     @property
     def name(self) -> str:
@@ -241,16 +260,24 @@ class SerialBoard(Closing):
 
     def run(self, words: Words) -> tuple[Words, Statistics]:
         """Compute words; see `Device.run`."""
+        if self._closed:
+            raise DeviceAbortedError(f"device {self._name} is closed; open another session")
+        if not self._sound:
+            self._start_afresh()
+        # Until the run is over: what an interrupted one leaves must not pass for the next one's.
+        self._sound = False
         results, records = [], []
         deadline = time.monotonic() + self._options.timeout_s
         for start in range(0, len(words), self._batch):
             outputs, record = self._run_batch(words[start : start + self._batch], deadline)
             results.append(outputs)
             records.append(record)
+        self._sound = True
         return np.concatenate(results), _total(records)
 
     def close(self) -> None:
         """Let go of the port."""
+        self._closed = True
         self._link.close()
 
     def _check_kernel(self) -> None:
@@ -259,12 +286,23 @@ class SerialBoard(Closing):
         low = self._link.read_register(abi.Register.CONFIGURATION)
         high = self._link.read_register(abi.Register.CONFIGURATION + 4)
         expected = self._overlay.kernel.digest
-        if version != abi.ABI_VERSION or high << 32 | low != expected:
-            raise DeviceError(
-                f"device {self._name}: the board's kernel is {high:08x}{low:08x}, version "
-                f"{version}; the image is for {expected:016x}, version {abi.ABI_VERSION}; compile "
-                "the model for this board, or rebuild its bitstream"
+        if version != abi.ABI_VERSION:
+            raise WrongBitstreamError(
+                f"device {self._name}: the board's kernel is of version {version}, the image of "
+                f"{abi.ABI_VERSION}; rebuild the board's bitstream"
             )
+        if high << 32 | low != expected:
+            raise WrongImageError(
+                f"device {self._name}: the board's kernel is {high:08x}{low:08x}, the image is for "
+                f"{expected:016x}; compile the model for this board, or rebuild its bitstream"
+            )
+
+    def _start_afresh(self) -> None:
+        """End whatever is under way on the board, and see that it has the image."""
+        self._link.reset()
+        self._send_image()
+        self._loaded = False
+        self._sound = True
 
     def _send_image(self) -> None:
         image = self._overlay.image + bytes(-len(self._overlay.image) % 4)
@@ -283,6 +321,8 @@ class SerialBoard(Closing):
         beat = overlay.kernel.bus_bytes
         output_at = _aligned(self._words_at + words.nbytes)
         serial.write_memory(self._words_at, words.tobytes())
+        # What is left of an earlier run must not pass for this one's.
+        serial.write_memory(self._statistics_at, bytes(abi.STATISTICS.bits // 8))
         command = abi.Command.RUN if self._loaded else abi.Command.LOAD | abi.Command.RUN
         for register, *values in (
             (abi.Register.IMAGE, 0, 0),
@@ -300,9 +340,7 @@ class SerialBoard(Closing):
         # Unlike `ap_done`, a pending interrupt is not cleared by reading: a reply may get lost.
         while not serial.read_register(abi.Register.INTERRUPT_STATUS):
             if time.monotonic() > deadline:
-                serial.reset()
-                self._loaded = False
-                raise DeviceError(
+                raise DeviceTimeoutError(
                     f"device {self._name}: no result after {self._options.timeout_s:g} s; give it "
                     "more time, or fewer words"
                 )
@@ -314,6 +352,12 @@ class SerialBoard(Closing):
             )
         )
         raise_for_status(self._name, abi.Status(record["status"]))
+        if record["version"] != abi.ABI_VERSION or record["words"] != count:
+            raise DeviceLostError(
+                f"device {self._name}: the kernel reported version {record['version']} of the "
+                f"formats and {record['words']} words, not {abi.ABI_VERSION} and {count}; is the "
+                "link sound?"
+            )
         self._loaded = True
         size = count * overlay.output_bytes
         outputs = np.frombuffer(serial.read_memory(output_at, size), np.uint8)
@@ -356,6 +400,10 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Seri
     name = f"serial:{argument}"
     try:
         wire = SerialPort(path, baud)
+    except MissingPortError as error:
+        raise DeviceNotFoundError(f"device serial: {error}") from error
+    except BusyPortError as error:
+        raise DeviceBusyError(f"device serial: {error}") from error
     except WireError as error:
         raise DeviceError(f"device serial: {error}") from error
     try:

@@ -10,11 +10,29 @@ from typing import Protocol
 
 from trencadis_hw.closing import Closing
 
-__all__ = ["SerialPort", "Wire", "WireError", "serial_ports"]
+__all__ = [
+    "BusyPortError",
+    "MissingPortError",
+    "SerialPort",
+    "Wire",
+    "WireError",
+    "serial_ports",
+]
+
+STALL_S = 10.0
+"""Seconds in which a port must take at least a byte."""
 
 
 class WireError(RuntimeError):
     """The port cannot be opened or has gone away. One line: port, what happened, what to do."""
+
+
+class MissingPortError(WireError):
+    """There is no such port."""
+
+
+class BusyPortError(WireError):
+    """Another program uses the port."""
 
 
 class Wire(Protocol):
@@ -60,6 +78,8 @@ class SerialPort(Closing):
             raise WireError(f"{path}: this system has no rate of {baud} baud")
         try:
             self._file = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+        except FileNotFoundError as error:
+            raise MissingPortError(f"{path}: {_opening(error)}") from error
         except OSError as error:
             raise WireError(f"{path}: {_opening(error)}") from error
         try:
@@ -75,13 +95,21 @@ class SerialPort(Closing):
         Raises
         ------
         WireError
-            If the port is gone.
+            If the port is gone, or takes nothing any more.
         """
         left = memoryview(data)
+        deadline = time.monotonic() + STALL_S
         while left:
+            patience = deadline - time.monotonic()
+            if patience <= 0:
+                raise WireError(
+                    f"{self._path}: has taken no byte for {STALL_S:g} s; unplug the board, and "
+                    "plug it in again"
+                )
             try:
-                select.select([], [self._file], [], 1.0)
-                left = left[os.write(self._file, left) :]
+                if select.select([], [self._file], [], patience)[1]:
+                    left = left[os.write(self._file, left) :]
+                    deadline = time.monotonic() + STALL_S
             except BlockingIOError:
                 continue
             except OSError as error:
@@ -147,7 +175,7 @@ def _lock(file: int, path: str) -> None:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        raise WireError(f"{path}: is used by another program; close that first") from error
+        raise BusyPortError(f"{path}: is used by another program; close that first") from error
 
 
 def _make_raw(file: int, path: str, speed: int) -> None:

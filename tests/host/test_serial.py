@@ -3,15 +3,20 @@ import tty
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
+import numpy as np
 import pytest
 
+from trencadis_host import faults, wire
 from trencadis_host import serial as serial_module
-from trencadis_host.device import DeviceError
-from trencadis_host.serial import SerialLink
+from trencadis_host.device import DeviceError, DeviceOptions
+from trencadis_host.serial import SerialBoard, SerialLink, open_device
 from trencadis_host.wire import SerialPort, WireError
-from trencadis_hw import link
+from trencadis_hw import abi, link
+from trencadis_hw.container import Overlay
 from trencadis_hw.link import Answer, Operation
+from trencadis_sim.emulator import Emulator
 
 BAUD = 1_000_000
 
@@ -145,19 +150,21 @@ def test_broken_link_is_given_up() -> None:
     board = Board()
     serial = SerialLink(board, "dev", BAUD)
     board.harm = ["reply lost"] * 100
-    with pytest.raises(DeviceError, match="device dev: the link is broken: 8 times READ_MEMORY"):
+    with pytest.raises(
+        faults.DeviceLostError, match="device dev: the link is broken: 8 times READ"
+    ):
         serial.read_memory(0, 4)
 
 
 def test_no_board() -> None:
-    with pytest.raises(DeviceError, match="device dev: no board answers at 1000000 baud"):
+    with pytest.raises(faults.DeviceNotFoundError, match="dev: no board answers at 1000000 baud"):
         SerialLink(Board(harm=["request lost"] * 100), "dev", BAUD)
 
 
 def test_board_of_another_version() -> None:
     board = Board()
     board.identity["version"] = 2
-    with pytest.raises(DeviceError, match="the board speaks version 2 of the link, this program 1"):
+    with pytest.raises(faults.WrongBitstreamError, match="speaks version 2 of the link, this prog"):
         SerialLink(board, "dev", BAUD)
 
 
@@ -205,3 +212,197 @@ def test_ports_that_cannot_be() -> None:
         SerialPort("/dev/null", BAUD)
     with pytest.raises(WireError, match="this system has no rate of 1234567 baud"):
         SerialPort("/dev/null", 1_234_567)
+
+
+def test_port_that_takes_nothing(
+    terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(wire, "STALL_S", 0.1)
+    with SerialPort(terminal[1], BAUD) as port:
+        with pytest.raises(WireError, match=r"has taken no byte for 0\.1 s"):
+            port.send(bytes(1 << 20))
+
+
+@pytest.mark.parametrize("busy", [True, False])
+def test_ports_that_cannot_be_opened_have_names(
+    terminal: tuple[int, str], overlay: Overlay, busy: bool
+) -> None:
+    path, error = "/dev/no-such-port", faults.DeviceNotFoundError
+    if busy:
+        path, error = terminal[1], faults.DeviceBusyError
+    with SerialPort(terminal[1], BAUD), pytest.raises(error, match=f"^device serial: {path}: "):
+        open_device(path, overlay, DeviceOptions())
+
+
+class FakeLink:
+    """A link to a board whose kernel is the emulator; a run is over at the third look."""
+
+    def __init__(self, overlay: Overlay, memory_bytes: int = 8192) -> None:
+        self.overlay = overlay
+        self.memory_bytes = memory_bytes
+        self.memory = bytearray(memory_bytes)
+        self.version = abi.ABI_VERSION
+        self.configuration = overlay.kernel.digest
+        self.registers: dict[int, int] = {}
+        self.resets = 0
+        self.left: int | None = None
+        self.pending = self.loaded = False
+        self.status = abi.Status(0)
+        self.error: BaseException | None = None
+        self.silent = self.hanging = False
+        self.closed = False
+
+    def checksum(self, address: int, size: int) -> int:
+        return zlib.crc32(self.memory[address : address + size])
+
+    def read_memory(self, address: int, size: int) -> bytes:
+        return bytes(self.memory[address : address + size])
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        self.memory[address : address + len(data)] = data
+
+    def read_register(self, register: int) -> int:
+        if register != abi.Register.INTERRUPT_STATUS:
+            configuration = self.configuration >> 32 * (register != abi.Register.CONFIGURATION)
+            return self.version if register == abi.Register.VERSION else configuration & 0xFFFFFFFF
+        if self.error is not None:
+            error, self.error = self.error, None
+            raise error
+        if self.left is not None and not self.hanging:
+            self.left -= 1
+            if self.left <= 0:
+                self.finish()
+        return int(self.pending)
+
+    def write_registers(self, register: int, *values: int) -> None:
+        self.registers |= {register + 4 * i: value for i, value in enumerate(values)}
+        if register == abi.Register.CONTROL and self.left is None:
+            self.left = 3
+        if register == abi.Register.INTERRUPT_STATUS:
+            self.pending ^= bool(values[0])
+
+    def finish(self) -> None:
+        at, self.left, self.pending = self.registers, None, True
+        if self.silent:
+            return
+        command = abi.Command(at[abi.Register.COMMAND])
+        self.loaded = self.loaded or bool(command & abi.Command.LOAD)
+        status = self.status or abi.Status.NO_IMAGE * (not self.loaded)
+        count = at[abi.Register.WORDS]
+        packed = self.read_memory(at[abi.Register.INPUT], count * self.overlay.input_bytes)
+        results, _ = Emulator(self.overlay).run(np.frombuffer(packed, np.uint8).reshape(count, -1))
+        self.write_memory(at[abi.Register.OUTPUT], results.tobytes())
+        record = dict.fromkeys(abi.STATISTICS.unpack(0), 0) | {"words": count, "cycles": 10}
+        record |= {"version": abi.ABI_VERSION, "status": status}
+        self.write_memory(
+            at[abi.Register.STATISTICS],
+            abi.STATISTICS.pack(**record).to_bytes(abi.STATISTICS.bits // 8, "little"),
+        )
+
+    def reset(self) -> None:
+        self.resets += 1
+        self.left = None
+        self.pending = self.loaded = False
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def fake(overlay: Overlay) -> FakeLink:
+    return FakeLink(overlay)
+
+
+def opened(fake: Any, timeout_s: float = 60) -> SerialBoard:
+    return SerialBoard(fake, "serial:x", fake.overlay, DeviceOptions(timeout_s=timeout_s))
+
+
+def test_runs_one_after_the_other(fake: FakeLink, words: Any, expected: Any) -> None:
+    with opened(fake) as board:
+        for count in (3, 1, 1000):
+            results, statistics = board.run(words(count, count))
+            assert np.array_equal(results, expected(words(count, count)))
+            assert statistics.words == count
+    assert fake.closed
+
+
+@pytest.mark.parametrize("loaded", [True, False])
+@pytest.mark.parametrize("over", [True, False])
+def test_ctrl_c_leaves_nothing_for_the_next_run(
+    fake: FakeLink, words: Any, expected: Any, loaded: bool, over: bool
+) -> None:
+    with opened(fake) as board:
+        if loaded:
+            board.run(words(3))
+        fake.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            board.run(words(4, 1))
+        if over:
+            fake.finish()
+        results, _ = board.run(words(3, 2))
+        assert np.array_equal(results, expected(words(3, 2)))
+
+
+def test_a_run_that_an_earlier_program_left_is_ended(
+    fake: FakeLink, words: Any, expected: Any
+) -> None:
+    with opened(fake) as board:
+        fake.error = KeyboardInterrupt()
+        with pytest.raises(KeyboardInterrupt):
+            board.run(words(4, 1))
+        fake.finish()
+    with opened(fake) as board:
+        assert np.array_equal(board.run(words(3))[0], expected(words(3)))
+
+
+def test_a_kernel_that_reports_nothing(fake: FakeLink, words: Any, expected: Any) -> None:
+    with opened(fake) as board:
+        board.run(words(3))
+        fake.silent = True
+        with pytest.raises(faults.DeviceLostError, match="reported version 0 of the formats and 0"):
+            board.run(words(3))
+        fake.silent = False
+        assert np.array_equal(board.run(words(3))[0], expected(words(3)))
+
+
+def test_the_image_is_loaded_again_after_an_error(
+    fake: FakeLink, words: Any, expected: Any
+) -> None:
+    with opened(fake) as board:
+        board.run(words(1))
+        fake.status = abi.Status.READ_ERROR
+        with pytest.raises(DeviceError, match="reading device memory failed"):
+            board.run(words(1))
+        fake.status, fake.loaded = abi.Status(0), False
+        assert np.array_equal(board.run(words(3))[0], expected(words(3)))
+
+
+def test_a_kernel_that_never_finishes(fake: FakeLink, words: Any, expected: Any) -> None:
+    with opened(fake, timeout_s=0.02) as board:
+        fake.hanging = True
+        with pytest.raises(faults.DeviceTimeoutError, match=r"^device serial:x: no result after "):
+            board.run(words(3))
+        fake.hanging = False
+        board._options = DeviceOptions(timeout_s=60)
+        assert np.array_equal(board.run(words(3))[0], expected(words(3)))
+
+
+def test_another_kernel_is_refused_by_name(fake: FakeLink) -> None:
+    fake.configuration += 1
+    with pytest.raises(faults.WrongImageError, match="compile the model for this board"):
+        opened(fake)
+    fake.version += 1
+    with pytest.raises(faults.WrongBitstreamError, match="rebuild the board's bitstream"):
+        opened(fake)
+
+
+def test_a_network_that_is_too_large_is_refused_by_name(overlay: Overlay) -> None:
+    with pytest.raises(faults.DeviceMemoryError, match="the board has 256; choose a smaller"):
+        opened(FakeLink(overlay, 256))
+
+
+def test_a_closed_board(fake: FakeLink, words: Any) -> None:
+    board = opened(fake)
+    board.close()
+    with pytest.raises(faults.DeviceAbortedError, match="is closed"):
+        board.run(words(1))
