@@ -6,8 +6,6 @@ place of a real one: `serial:/dev/pts/7`.
 
 import contextlib
 import ctypes
-import hashlib
-import importlib.resources
 import os
 import random
 import select
@@ -23,13 +21,14 @@ from trencadis_hw import link
 from trencadis_hw.closing import Closing
 from trencadis_hw.config import KernelConfig
 from trencadis_sim.reported import reported
-from trencadis_sim.verilator import build_library
+from trencadis_sim.verilator import build_library, design_identity
 
 __all__ = ["SIMULATED_DIVISOR", "NoisyLine", "SerialTerminal", "SimulatedBoard", "main"]
 
 SIMULATED_DIVISOR = 4
 """Cycles a bit: far fewer than on the board, so that the simulation is not only of the link."""
 
+SIMULATED_BAUD = 1_000_000
 SLICE_CYCLES = 2000
 IDLE_S = 0.02
 
@@ -61,13 +60,15 @@ class SimulatedBoard:
         build_dir: Path,
         report: Callable[[str], None] = lambda text: None,
     ) -> None:
+        clock_hz, baud = SIMULATED_DIVISOR * SIMULATED_BAUD, SIMULATED_BAUD
+
         def generate() -> dict[str, str]:
             from trencadis_hw.generate import kernel_verilog
             from trencadis_hw.serial.board import SerialBoardConfig, board_verilog
 
             config = SerialBoardConfig(
-                clock_hz=SIMULATED_DIVISOR * 1_000_000,
-                baud=1_000_000,
+                clock_hz=clock_hz,
+                baud=baud,
                 bus_bits=kernel.bus_bits,
                 memory_bytes=memory_bytes,
             )
@@ -77,7 +78,10 @@ class SimulatedBoard:
             }
 
         library = build_library(
-            (f"{kernel.digest:016x}", _sources(), str(memory_bytes)),
+            (
+                *design_identity(kernel, "axi", "serial"),
+                *(str(number) for number in (memory_bytes, clock_hz, baud)),
+            ),
             generate,
             build_dir,
             report,
@@ -192,6 +196,8 @@ class SerialTerminal(Closing):
 
     def close(self) -> None:
         """End the simulation."""
+        if self._stopping.is_set():
+            return
         self._stopping.set()
         self._thread.join()
         self._board.close()
@@ -213,17 +219,6 @@ class SerialTerminal(Closing):
                 awake -= SLICE_CYCLES
                 if data := self._line.carry(board.receive()):
                     os.write(self._master, data)
-
-
-def _sources() -> str:
-    """Fingerprint of the hardware generator's own sources."""
-    digest = hashlib.sha256()
-    files = importlib.resources.files("trencadis_hw")
-    for directory in (files, files.joinpath("axi"), files.joinpath("serial")):
-        for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
-            if entry.name.endswith(".py"):
-                digest.update(entry.name.encode() + b"\0" + entry.read_bytes())
-    return digest.hexdigest()
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

@@ -33,6 +33,7 @@ __all__ = [
     "SimulatorError",
     "build_kernel",
     "build_library",
+    "design_identity",
     "kernel_files",
     "tool_environment",
 ]
@@ -109,7 +110,7 @@ def build_kernel(
         If it cannot be built.
     """
     return build_library(
-        _kernel_identity(config),
+        design_identity(config, "axi"),
         lambda: _generate_kernel(config),
         build_dir,
         report,
@@ -123,7 +124,7 @@ def kernel_files(
 ) -> dict[str, str]:
     """The Verilog files of a kernel by name; generated unless they are kept in `build_dir`."""
     return _kept_verilog(
-        _kernel_identity(config), lambda: _generate_kernel(config), build_dir, report
+        design_identity(config, "axi"), lambda: _generate_kernel(config), build_dir, report
     )
 
 
@@ -208,11 +209,19 @@ def _generate_kernel(config: KernelConfig) -> dict[str, str]:
     return {"trencadis.v": kernel_verilog(config)}
 
 
-def _kernel_identity(config: KernelConfig) -> tuple[str, ...]:
-    """What determines the Verilog of a kernel: its configuration and the generator's sources."""
+def design_identity(config: KernelConfig, *folders: str) -> tuple[str, str]:
+    """What determines the Verilog of a design: the kernel's configuration, generator's sources.
+
+    Parameters
+    ----------
+    config : KernelConfig
+        The kernel in it.
+    folders : str
+        Folders of `trencadis_hw` that generate it, besides `trencadis_hw` itself.
+    """
     digest = hashlib.sha256()
     files = importlib.resources.files("trencadis_hw")
-    for directory in (files, files.joinpath("axi")):
+    for directory in (files, *map(files.joinpath, folders)):
         for entry in sorted(directory.iterdir(), key=lambda entry: entry.name):
             if entry.name.endswith(".py") and not entry.name.endswith("_model.py"):
                 digest.update(entry.name.encode() + b"\0" + entry.read_bytes())

@@ -218,9 +218,11 @@ def test_port_that_takes_nothing(
     terminal: tuple[int, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wire, "STALL_S", 0.1)
-    with SerialPort(terminal[1], BAUD) as port:
-        with pytest.raises(WireError, match=r"has taken no byte for 0\.1 s"):
-            port.send(bytes(1 << 20))
+    with (
+        SerialPort(terminal[1], BAUD) as port,
+        pytest.raises(WireError, match=r"has taken no byte for 0\.1 s"),
+    ):
+        port.send(bytes(1 << 20))
 
 
 @pytest.mark.parametrize("busy", [True, False])

@@ -1,5 +1,6 @@
 """The serial device against a Verilated board at the end of a pseudo-terminal."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -9,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from trencadis_host import faults
 from trencadis_host.device import DeviceError, DeviceOptions
 from trencadis_host.serial import SerialBoard, open_device
+from trencadis_hw import abi
+from trencadis_sim import serial_board
 from trencadis_sim.serial_board import NoisyLine, SerialTerminal, SimulatedBoard
 
 pytestmark = pytest.mark.rtl
@@ -76,10 +80,62 @@ def test_image_is_sent_once(case: Any, build_dir: Path) -> None:
     assert sent == ["sending the image"]
 
 
+def test_the_run_after_an_interrupted_one_is_right(
+    case: Any, build_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with device(case, build_dir) as board:
+        board.run(case.inputs[:1])
+        read = board.link.read_register
+
+        def interrupted(register: int) -> int:
+            if register == abi.Register.INTERRUPT_STATUS:
+                raise KeyboardInterrupt
+            return read(register)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(board.link, "read_register", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                board.run(case.inputs)
+        outputs, statistics = board.run(case.inputs[3:])
+        assert np.array_equal(outputs, case.expected[3:])
+        assert statistics.load_cycles
+
+
+def test_a_terminal_is_closed_once(case: Any, build_dir: Path) -> None:
+    terminal = SerialTerminal(SimulatedBoard(case.overlay.kernel, MEMORY_BYTES, build_dir))
+    terminal.close()
+    # Its numbers may belong to other files by now.
+    others = [os.open("/dev/null", os.O_RDONLY) for _ in range(2)]
+    terminal.close()
+    for other in others:
+        os.close(other)
+
+
+def test_the_rate_of_the_simulated_line_is_part_of_its_name(
+    case: Any, build_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = []
+
+    class Stop(Exception): ...
+
+    def build_library(identity: Any, *arguments: Any, **options: Any) -> None:
+        known.append(identity)
+        raise Stop
+
+    monkeypatch.setattr(serial_board, "build_library", build_library)
+    for divisor in (4, 8):
+        monkeypatch.setattr(serial_board, "SIMULATED_DIVISOR", divisor)
+        with pytest.raises(Stop):
+            SimulatedBoard(case.overlay.kernel, MEMORY_BYTES, build_dir)
+    assert known[0] != known[1]
+
+
 def test_image_for_another_kernel_is_refused(case: Any, build_dir: Path) -> None:
     other = replace(case.overlay.kernel, input_beats=case.overlay.kernel.input_beats + 1)
     with (
-        pytest.raises(DeviceError, match=r"the image is for .*; compile the model for this board"),
+        pytest.raises(
+            faults.WrongImageError, match=r"the image is for .*; compile the model for this board"
+        ),
         device(case, build_dir, kernel=other),
     ):
         pass

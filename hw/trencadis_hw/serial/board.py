@@ -10,6 +10,7 @@ from amaranth.hdl import (
     ClockSignal,
     Instance,
     Module,
+    ResetInserter,
     ResetSignal,
     Signal,
     Value,
@@ -139,13 +140,13 @@ class SerialBoard(wiring.Component):
             clock_khz=config.clock_hz // 1000,
             idle_cycles=config.idle_cycles,
         )
-        m.submodules.memory = memory = AxiMemory(
-            bits=config.bus_bits, beats=8 * config.memory_bytes // config.bus_bits
-        )
+        kernel_reset = Signal(init=1)
+        memory = AxiMemory(bits=config.bus_bits, beats=8 * config.memory_bytes // config.bus_bits)
+        # With the kernel: what is left of a burst must not be taken for the next one's answer.
+        m.submodules.memory = ResetInserter(kernel_reset)(memory)
         connect_streams(m, source=receiver.o, sink=bridge.i)
         connect_streams(m, source=bridge.o, sink=transmitter.i)
         wiring.connect(m, bridge.words, memory.words)
-        kernel_reset = Signal(init=1)
         m.d.sync += kernel_reset.eq(bridge.reset)
         interrupt = Signal()
         m.submodules.kernel = Instance(
