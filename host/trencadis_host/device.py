@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_host.faults import DeviceAbortedError, DeviceError, WrongImageError
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 
@@ -31,10 +32,6 @@ __all__ = [
 ENTRY_POINTS = "trencadis.devices"
 
 Words = npt.NDArray[np.uint8]
-
-
-class DeviceError(RuntimeError):
-    """A device failed. One line: device, what happened, what to do."""
 
 
 class MissingToolError(DeviceError):
@@ -202,17 +199,33 @@ def raise_for_status(device: str, status: abi.Status) -> None:
 
     Raises
     ------
+    WrongImageError
+        If the kernel refused the image.
+    DeviceAbortedError
+        If the run was aborted.
     DeviceError
-        If any flag is set.
+        If any other flag is set.
     """
-    explanations = {
-        abi.Status.READ_ERROR: "reading device memory failed; are all buffers on this device?",
-        abi.Status.WRITE_ERROR: "writing device memory failed; are all buffers on this device?",
-        abi.Status.BAD_IMAGE: "it refused the image, which is for other hardware; compile for it",
-        abi.Status.OVERFLOW: "a queue in the core overflowed: a fault of ours, please report it",
-        abi.Status.ABORTED: "the run was aborted",
-        abi.Status.NO_IMAGE: "no image was loaded before the run",
+    explanations: dict[abi.Status, tuple[type[DeviceError], str]] = {
+        abi.Status.READ_ERROR: (
+            DeviceError,
+            "reading device memory failed; are all buffers on this device?",
+        ),
+        abi.Status.WRITE_ERROR: (
+            DeviceError,
+            "writing device memory failed; are all buffers on this device?",
+        ),
+        abi.Status.BAD_IMAGE: (
+            WrongImageError,
+            "it refused the image, which is for other hardware; compile for it",
+        ),
+        abi.Status.OVERFLOW: (
+            DeviceError,
+            "a queue in the core overflowed: a fault of ours, please report it",
+        ),
+        abi.Status.ABORTED: (DeviceAbortedError, "the run was aborted"),
+        abi.Status.NO_IMAGE: (DeviceError, "no image was loaded before the run"),
     }
-    for flag, explanation in explanations.items():
+    for flag, (error, explanation) in explanations.items():
         if status & flag:
-            raise DeviceError(f"device {device}: {explanation}")
+            raise error(f"device {device}: {explanation}")

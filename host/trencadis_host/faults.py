@@ -1,13 +1,12 @@
-"""What can go wrong with a card, each under a name of its own.
+"""What can go wrong with a device, each under a name of its own.
 
 All are `DeviceError`s: a program that only wants to know that a device failed catches that one.
 """
 
-from trencadis_host.device import DeviceError
-
 __all__ = [
     "DeviceAbortedError",
     "DeviceBusyError",
+    "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
     "DeviceNotFoundError",
@@ -16,6 +15,10 @@ __all__ = [
     "WrongImageError",
     "XrtMissingError",
 ]
+
+
+class DeviceError(RuntimeError):
+    """A device failed. One line: device, what happened, what to do."""
 
 
 class XrtMissingError(DeviceError):
@@ -47,7 +50,7 @@ class DeviceAbortedError(DeviceError):
 
 
 class WrongBitstreamError(DeviceError):
-    """The xclbin is for another platform, or holds no kernel of ours."""
+    """The bitstream is for another platform, or holds no kernel of ours of this version."""
 
 
 class WrongImageError(DeviceError):
