@@ -68,6 +68,7 @@ def assemble(placement: Placement, schedule: Schedule, kernel: KernelConfig) -> 
         ),
         abi.Block(abi.Target.CLEAR, [], 0),
         _feed(placement, kernel),
+        *_input(placement),
     ]
     for engine in range(len(placement.core.engines)):
         blocks += _program(placement, schedule, engine)
@@ -111,10 +112,13 @@ def _feed(placement: Placement, kernel: KernelConfig) -> abi.Block:
     first = placement.layers[0]
     source, feed = first.source, first.plan.feed
     _, left, _, right = first.plan.layer.padding
-    values = feed.channels * feed.rows * feed.columns
+    word_bytes = feed.channels * feed.rows * feed.columns
+    if not feed.dense:
+        word_bytes = feed.rows * feed.columns * feed.entries * abi.INPUT_ENTRY.bits // 8
     output = output_format(placement)
     row = abi.FEED.pack(
-        beats=-(-values // kernel.bus_bytes) - 1,
+        beats=-(-word_bytes // kernel.bus_bytes) - 1,
+        sparse=not feed.dense,
         row_values=feed.channels * feed.columns - 1,
         rows=feed.rows - 1,
         row_skip=(left + right) * feed.channels,
@@ -127,6 +131,15 @@ def _feed(placement: Placement, kernel: KernelConfig) -> abi.Block:
         out_pieces=output.pieces - 1,
     )
     return abi.Block(abi.Target.FEED, [row], abi.FEED.bits)
+
+
+def _input(placement: Placement) -> Iterator[abi.Block]:
+    """How a sparse input is written: as if a layer before the first one did it."""
+    first = placement.layers[0]
+    feed = first.plan.feed
+    if not feed.dense:
+        row = abi.EMIT.pack(**_writing(first, rows=feed.rows, columns=feed.columns))
+        yield abi.Block(abi.Target.INPUT, [row], abi.EMIT.bits)
 
 
 def _program(placement: Placement, schedule: Schedule, engine: int) -> list[abi.Block]:
@@ -258,29 +271,33 @@ def _emit(placement: Placement, placed: PlacedLayer, delay: int) -> int:
     _, rows, columns = placed.plan.layer.out_shape
     following = _next(placement, placed)
     values = dict.fromkeys((field.name for field in abi.EMIT.fields), 0)
-    values |= {
-        "destination": _destination(placed, following),
-        "emission": abi.Emission.BYTES,
+    values |= {"emission": abi.Emission.BYTES, "width": columns - 1, "height": rows - 1}
+    if following is not None:
+        values = _writing(following, rows=rows, columns=columns)
+    return abi.EMIT.pack(**(values | {"destination": _destination(placed, following)}))
+
+
+def _writing(reader: PlacedLayer, *, rows: int, columns: int) -> dict[str, int]:
+    """How a map of lists is written for the layer that reads it."""
+    source = reader.source
+    assert source.emission is not None, "only a dense input is not written as lists"
+    owned = source.emission is abi.Emission.OWNED
+    return {
+        "emission": source.emission,
+        "destination": abi.Destination.SELF,
+        "out_map": source.number,
+        "buffers": source.buffers,
+        "zero": reader.plan.layer.input.zero_key,
+        "address": source.address,
+        "pitch": source.pitch,
+        "row_step": source.row_step,
         "width": columns - 1,
         "height": rows - 1,
+        "base": source.base,
+        "size": source.size,
+        "block": reader.plan.block if owned else 0,
+        "owners": reader.plan.parts - 1 if owned else 0,
     }
-    if following is not None:
-        source = following.source
-        assert source.emission is not None, "only the network's input is dense"
-        values |= {
-            "emission": source.emission,
-            "out_map": source.number,
-            "buffers": source.buffers,
-            "zero": following.plan.layer.input.zero_key,
-            "address": source.address,
-            "pitch": source.pitch,
-            "row_step": source.row_step,
-            "base": source.base,
-            "size": source.size,
-        }
-        if source.emission is abi.Emission.OWNED:
-            values |= {"block": following.plan.block, "owners": following.plan.parts - 1}
-    return abi.EMIT.pack(**values)
 
 
 def _regions(placement: Placement, engine: int) -> Iterator[abi.Block]:

@@ -181,6 +181,9 @@ class Network:
         The model's output is quantised integers, not the real numbers they stand for.
     layers : tuple of Layer
         In order.
+    input_nonzeros : int or None
+        At most so many channels of an input position are not zero, and only those are sent; None
+        if all are.
     """
 
     name: str
@@ -190,3 +193,4 @@ class Network:
     output_axes: str
     output_integer: bool
     layers: tuple[Layer, ...]
+    input_nonzeros: int | None = None

@@ -205,7 +205,9 @@ def _fastest_first(plans: Sequence[Sequence[LayerPlan]]) -> Iterator[tuple[Layer
 def feeds_of(network: Network, density: Mapping[str, float]) -> list[Feed]:
     """What every layer finds in its input map."""
     channels, rows, columns = network.layers[0].in_shape
-    feeds = [Feed(channels, rows, columns, True, channels, True, channels)]
+    nonzeros = network.input_nonzeros
+    dense, entries = nonzeros is None, channels if nonzeros is None else nonzeros
+    feeds = [Feed(channels, rows, columns, dense, entries, True, entries)]
     for before, layer in zip(network.layers, network.layers[1:], strict=False):
         channels, rows, columns = layer.in_shape
         winners = before.winners

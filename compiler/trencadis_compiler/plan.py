@@ -41,7 +41,7 @@ class Feed:
     channels, rows, columns : int
         Of the map.
     dense : bool
-        The map is the network's input, every channel present.
+        The map is the network's input with every channel present.
     entries : int
         Entries of a list: exactly that many, or at most if `exact` is false.
     exact : bool

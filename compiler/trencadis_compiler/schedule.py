@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trencadis_compiler.place import PlacedLayer, Placement
+from trencadis_compiler.plan import Reading
 from trencadis_hw.timing import LAYER_OVERHEAD, RELEASE_DELAY, WORD_OVERHEAD, EngineTiming
 
 __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
@@ -89,16 +90,28 @@ def schedule(placement: Placement) -> Schedule:
         _engine_schedule(placement.on_engine(engine))
         for engine in range(len(placement.core.engines))
     )
-    feed = placement.layers[0].plan.feed
-    loading = feed.channels * feed.rows * feed.columns + LOAD_OVERHEAD
+    loading = _loading(placement.layers[0])
     planned = max(loading, *(engine.period for engine in engines))
     held_up = max(_selecting(placement), _handing_over(placement))
     # An engine whose period is only bounded may still be sure to be faster than another.
-    certain = max([loading, *(engine.period for engine in engines if engine.exact)])
+    known = [loading] if placement.layers[0].plan.feed.dense else []
+    certain = max([*known, *(engine.period for engine in engines if engine.exact)], default=0.0)
     static = all(placed.plan.static for placed in placement.layers) and (
         max(planned, held_up) <= certain
     )
     return Schedule(engines, max(planned, held_up), static)
+
+
+def _loading(first: PlacedLayer) -> float:
+    """Cycles a word in which the input is written; of a sparse one, at most."""
+    plan = first.plan
+    feed = plan.feed
+    positions = feed.rows * feed.columns
+    if feed.dense:
+        return positions * feed.channels + LOAD_OVERHEAD
+    # Of a list all entries are written, or those there are and the ends of the lanes' shares.
+    ends = plan.parts if plan.reading is Reading.OWNED else plan.pitch - feed.entries + 1
+    return positions * (feed.entries + ends) + LOAD_OVERHEAD
 
 
 def _selecting(placement: Placement) -> float:

@@ -325,11 +325,25 @@ FEED = Record(
         Field("buffers", 2, "buffers of the input map"),
         Field("buffer_step", 16, "address step to the second buffer"),
         Field("in_map", 3, "map filled"),
+        Field("sparse", 1, "words are of `INPUT_ENTRY`, and are written as row 0 of INPUT says"),
         Field("out_beats", 16, "bus beats of an output word - 1"),
         Field("out_pieces", 24, "pieces of an output word - 1; a piece has a byte a requantiser"),
     ),
 )
 """How input words are unpacked and output words packed."""
+
+INPUT_ENTRY = Record(
+    "INPUT_ENTRY",
+    (
+        Field("key", KEY_BITS, "the activation"),
+        Field("index", 12, "its channel"),
+        Field("present", 1, "there is an activation; a position without any has an entry, too"),
+        Field("last", 1, "the last entry of its position"),
+        Field("end", 1, "the last entry of its word; what follows fills up the word"),
+        Field("reserved", 9, "zero"),
+    ),
+)
+"""An activation of a sparse input word. Positions are in order, and so are their channels."""
 
 
 def weight_record(tiles: int, kernel_bits: int) -> Record:
@@ -401,6 +415,8 @@ class Target(enum.IntEnum):
     """No rows are stored: the engine's activation memories are filled with zeros."""
     END = 15
     """Last block of an image, without rows."""
+    INPUT = 16
+    """One row, `EMIT`: how a sparse input is written."""
 
 
 HEADER = Record(

@@ -203,6 +203,8 @@ class CoreConfig:
 
     engines: tuple[EngineConfig, ...]
     """The chain: the first engine reads the network's input."""
+    sparse_input: bool = False
+    """Takes sparse inputs as well: indices and values of the activations that are not zero."""
     words: int = 1
     """Words in lockstep, 1 or 2; two words share weight memories (one port each), tables and
     sequencers."""
@@ -215,6 +217,12 @@ class CoreConfig:
             self.engines,
         )
         _check_range(self, "words", 1, 2)
+        _check(
+            self.engines[0].list_entries > 0 or not self.sparse_input,
+            "CoreConfig.sparse_input",
+            "false, or the first engine's list_entries positive",
+            self.sparse_input,
+        )
         for i, engine in enumerate(self.engines[1:], start=1):
             _check(
                 engine.list_entries > 0, f"engine {i}'s list_entries", "positive, it reads lists", 0

@@ -1,6 +1,6 @@
 """A core: one engine or a chain of them, computing one word or two in lockstep."""
 
-from amaranth.hdl import Cat, Module, Signal, signed
+from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -8,6 +8,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.engine import Engine
 from trencadis_hw.feed import Feeder
+from trencadis_hw.feed_lists import ListFeeder
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadInterface, LoadSignature, load_bits
 from trencadis_hw.pack import Packer
@@ -116,7 +117,7 @@ class Core(wiring.Component):
         return m
 
     def _feed(self, m: Module, engine: Engine) -> None:
-        """Input beats into the first engine's dense input.
+        """Input beats into the first engine's dense input, or its lists.
 
         A buffer is reserved when a group's first word begins. If the words run out before the
         group is full, the rest of it is declared filled with whatever is there.
@@ -130,11 +131,15 @@ class Core(wiring.Component):
             m.submodules[f"input_{word}"] = queue = Queue(config.bus_bits, config.input_beats)
             m.submodules[f"feeder_{word}"] = feeder = Feeder(bus_bits=config.bus_bits, depth=depth)
             connect_streams(m, source=wiring.flipped(getattr(self, f"input_{word}")), sink=queue.i)
-            connect_streams(m, source=queue.o, sink=feeder.beats)
+            word_begun: Value = feeder.begun
+            if config.core.sparse_input:
+                word_begun |= self._feed_lists(m, word, engine, queue, feeder).begun
+            else:
+                connect_streams(m, source=queue.o, sink=feeder.beats)
             missing = Signal(name=f"missing_{word}")
             m.d.comb += [
                 feeder.feed.eq(self.feed),
-                begun[word].eq(feeder.begun),
+                begun[word].eq(word_begun),
                 engine.dense_enables[word].eq(feeder.enable),
                 engine.dense_addresses[word].eq(feeder.address),
                 engine.dense_values[word].eq(feeder.value),
@@ -157,6 +162,29 @@ class Core(wiring.Component):
         m.d.comb += engine.outside_reserve.eq(begun[0] << in_map)
         with m.If(begun[0]):
             m.d.sync += permit.eq(~1)
+
+    def _feed_lists(
+        self, m: Module, word: int, engine: Engine, queue: Queue, feeder: Feeder
+    ) -> ListFeeder:
+        """The way of a sparse input beside that of a dense one; a word takes one of the two."""
+        config = self._config
+        lists = ListFeeder(
+            config.core.engines[0], bus_bits=config.bus_bits, load_bits=self._load_bits
+        )
+        m.submodules[f"lists_{word}"] = lists
+        wiring.connect(m, wiring.flipped(self.load), lists.load)
+        sparse = self.feed.sparse
+        m.d.comb += [
+            lists.feed.eq(self.feed),
+            lists.allowed.eq(feeder.allowed),
+            lists.beats.payload.eq(queue.o.payload),
+            lists.beats.valid.eq(queue.o.valid & sparse),
+            feeder.beats.payload.eq(queue.o.payload),
+            feeder.beats.valid.eq(queue.o.valid & ~sparse),
+            queue.o.ready.eq(Mux(sparse, lists.beats.ready, feeder.beats.ready)),
+        ]
+        connect_streams(m, source=lists.writes, sink=getattr(engine, f"enter_{word}"))
+        return lists
 
     def _pack(self, m: Module, engine: Engine) -> None:
         """Keys or sums of the last engine into output beats."""

@@ -37,6 +37,8 @@ class Emitter(wiring.Component):
         The engine.
     load_bits : int
         Width of the load bus.
+    target : abi.Target
+        Of its table in images: that of the layers, or of the input.
 
     Members
     -------
@@ -55,8 +57,11 @@ class Emitter(wiring.Component):
     host: stream.Interface
     load: LoadInterface
 
-    def __init__(self, config: EngineConfig, *, load_bits: int) -> None:
+    def __init__(
+        self, config: EngineConfig, *, load_bits: int, target: abi.Target = abi.Target.EMIT
+    ) -> None:
         self._config = config
+        self._target = target
         super().__init__(
             {
                 "rows": In(stream.Signature(row_layout(config))),
@@ -76,7 +81,7 @@ class Emitter(wiring.Component):
             init=[],
             attrs={"ram_style": "distributed"},
         )
-        add_load_port(m, layers, self.load, abi.Target.EMIT)
+        add_load_port(m, layers, self.load, self._target)
         look_up = layers.read_port(domain="comb")
         m.d.comb += look_up.addr.eq(self.rows.payload.layer)
 

@@ -19,7 +19,7 @@ def check_blocks(blocks: Sequence[abi.Block], kernel: KernelConfig) -> None:
     header = abi.HEADER.pack(version=abi.ABI_VERSION, configuration=kernel.digest)
     if blocks[0].target != abi.Target.HEADER or list(blocks[0].rows) != [header]:
         raise ValueError("the image was built for another configuration")
-    feeds = 0
+    feeds = inputs = sparse = 0
     for block in blocks[1:]:
         name = f"block {block.target.name} of engine {block.engine}, unit {block.unit}"
         if block.target in (abi.Target.CLEAR, abi.Target.END):
@@ -40,8 +40,15 @@ def check_blocks(blocks: Sequence[abi.Block], kernel: KernelConfig) -> None:
         if any(row >> bits for row in block.rows):
             raise ValueError(f"{name}: a row is longer than {bits} bits")
         feeds += len(block.rows) * (block.target == abi.Target.FEED)
+        inputs += len(block.rows) * (block.target == abi.Target.INPUT)
+        if block.target == abi.Target.FEED:
+            sparse += sum(abi.FEED.unpack(row)["sparse"] for row in block.rows)
     if feeds != 1:
         raise ValueError("the image does not describe its input once")
+    if inputs != sparse:
+        raise ValueError("the image does not say how its input is written")
+    if sparse and not kernel.core.sparse_input:
+        raise ValueError("its input is sparse, which the hardware does not take")
 
 
 def _memory(target: abi.Target, engine: EngineConfig) -> tuple[int, int, int]:
@@ -60,5 +67,6 @@ def _memory(target: abi.Target, engine: EngineConfig) -> tuple[int, int, int]:
         abi.Target.REQUANTISE: (abi.REQUANTISE.bits, width, engine.requantise_rows),
         abi.Target.SCATTER: (abi.scatter_record(width).bits, 1, engine.requantise_rows),
         abi.Target.GATHER: (abi.gather_record(width).bits, 1, engine.requantise_rows),
+        abi.Target.INPUT: (abi.EMIT.bits, 1, 1),
         abi.Target.TABLE: (abi.KEY_BITS, 1, engine.tables << abi.KEY_BITS),
     }[target]

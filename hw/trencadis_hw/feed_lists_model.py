@@ -1,0 +1,103 @@
+"""Model of `feed_lists`: sparse input words, made and read back."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from trencadis_hw import abi
+
+__all__ = ["pack_entries", "unpack_entries"]
+
+Keys = npt.NDArray[np.uint8]
+
+_SHIFTS = {
+    field.name: sum(before.bits for before in abi.INPUT_ENTRY.fields[:number])
+    for number, field in enumerate(abi.INPUT_ENTRY.fields)
+}
+
+
+def pack_entries(keys: Keys, zero_key: int, entries: int) -> npt.NDArray[np.uint32]:
+    """Sparse input words: indices and keys of all activations that are not zero.
+
+    Parameters
+    ----------
+    keys : uint8 array, shape (words, positions, channels)
+        Keys of a batch.
+    zero_key : int
+        Key of the value zero.
+    entries : int
+        Entries of a word; what is left over is zero.
+
+    Returns
+    -------
+    uint32 array, shape (words, entries)
+        `abi.INPUT_ENTRY`.
+
+    Raises
+    ------
+    ValueError
+        If a word needs more entries.
+    """
+    words, positions, _ = keys.shape
+    word, position, channel = np.nonzero(keys != zero_key)
+    place = word * positions + position
+    counts = np.bincount(place, minlength=words * positions)
+    # A position without activations has an entry, too.
+    sizes = np.maximum(counts, 1).reshape(words, positions)
+    if sizes.sum(axis=1).max(initial=0) > entries:
+        raise ValueError(f"a word needs {sizes.sum(axis=1).max()} entries of {entries}")
+    firsts = np.arange(words)[:, None] * entries + np.cumsum(sizes, axis=1) - sizes
+    packed = np.zeros(words * entries, np.uint32)
+    rank = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
+    packed[firsts.ravel()[place] + rank] = (
+        (keys[word, position, channel].astype(np.uint32) << _SHIFTS["key"])
+        | (channel.astype(np.uint32) << _SHIFTS["index"])
+        | (1 << _SHIFTS["present"])
+    )
+    lasts = firsts + sizes - 1
+    packed[lasts.ravel()] |= np.uint32(1 << _SHIFTS["last"])
+    packed[lasts[:, -1]] |= np.uint32(1 << _SHIFTS["end"])
+    return packed.reshape(words, entries)
+
+
+def unpack_entries(
+    packed: npt.NDArray[np.uint32], shape: Sequence[int], zero_key: int
+) -> npt.NDArray[np.int64]:
+    """Values of sparse input words.
+
+    Parameters
+    ----------
+    packed : uint32 array, shape (words, entries)
+        `abi.INPUT_ENTRY`.
+    shape : (positions, channels)
+        Of a word.
+    zero_key : int
+        Key of the value zero.
+
+    Returns
+    -------
+    int64 array, shape (words, positions, channels)
+
+    Raises
+    ------
+    ValueError
+        If a word ends too early or too late, or names a channel that is not there.
+    """
+    positions, channels = shape
+    fields = {
+        field.name: ((packed >> _SHIFTS[field.name]) & ((1 << field.bits) - 1)).astype(np.int64)
+        for field in abi.INPUT_ENTRY.fields
+    }
+    inside = np.cumsum(fields["end"], axis=1) - fields["end"] == 0
+    position = np.cumsum(fields["last"], axis=1) - fields["last"]
+    ends = (fields["end"] == 1) & inside
+    if not np.all(np.sum(ends & (position == positions - 1) & (fields["last"] == 1), axis=1) == 1):
+        raise ValueError(f"a word does not end with its position {positions - 1}")
+    word, entry = np.nonzero(inside & (fields["present"] == 1))
+    index = fields["index"][word, entry]
+    if index.max(initial=0) >= channels:
+        raise ValueError(f"a word names channel {index.max()} of {channels}")
+    values = np.zeros((len(packed), positions, channels), np.int64)
+    values[word, position[word, entry], index] = fields["key"][word, entry] - zero_key
+    return values
