@@ -34,6 +34,13 @@ FILE = click.Path(path_type=Path)
     help="Inputs (.npy, one word a row): a float model is quantised with them, and the activations "
     "of ReLU-sparse layers are counted on them.",
 )
+@click.option(
+    "--input-nonzeros",
+    type=click.IntRange(1),
+    metavar="N",
+    help="Send indices and values of the input instead of all of it: at most N channels of a "
+    "position (of a vector: N values) are not zero.",
+)
 @click.option("--report", type=FILE, help="Folder for the report as JSON and plots.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 @click.version_option(package_name="trencadis")
@@ -42,6 +49,7 @@ def main(
     output: Path | None,
     board: str,
     calibration: Path | None,
+    input_nonzeros: int | None,
     report: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,6 +64,7 @@ def main(
                 model,
                 load_board(board),
                 calibration=None if calibration is None else load_array(calibration),
+                input_nonzeros=input_nonzeros,
                 progress=status.update,
             )
             if report is not None:

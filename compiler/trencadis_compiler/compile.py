@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +111,7 @@ def compile_model(
     board: Board,
     *,
     calibration: Array | None = None,
+    input_nonzeros: int | None = None,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Compiled:
     """Compile an ONNX model for a board.
@@ -124,6 +125,9 @@ def compile_model(
     calibration : array, optional
         Inputs, shape (words, ...): a float model is quantised with them, and the density of
         activations that are sparse by ReLU alone is measured on them.
+    input_nonzeros : int, optional
+        At most so many channels of an input position (of an input without positions: so many
+        values) are not zero; the host then sends only those, with their indices.
     progress : callable
         Told about each step.
 
@@ -134,6 +138,9 @@ def compile_model(
     """
     progress("reading the model")
     network = import_model(path, calibration)
+    if input_nonzeros is not None:
+        with _named(path):
+            network = _with_sparse_input(network, board, input_nonzeros)
     density: Mapping[str, float] = {}
     if calibration is not None:
         progress("measuring activations")
@@ -190,6 +197,22 @@ def compile_network(
     return Compiled(overlay, network, placement, plan)
 
 
+def _with_sparse_input(network: Network, board: Board, nonzeros: int) -> Network:
+    """The network with an input of which only so many channels of a position are sent."""
+    channels = network.layers[0].in_shape[0]
+    if not 1 <= nonzeros <= channels:
+        raise CompileError(
+            f"an input position has {channels} channels; {nonzeros} of them cannot be not zero: "
+            f"choose 1..{channels}"
+        )
+    if not KernelConfig.from_dict(dict(board.kernel)).core.sparse_input:
+        raise CompileError(
+            f"the kernel of board {board.name!r} takes dense inputs only; choose one with "
+            "sparse_input = true, or compile for a dense input"
+        )
+    return replace(network, input_nonzeros=nonzeros)
+
+
 @contextmanager
 def _named(path: Path) -> Iterator[None]:
     """Put the file's name before an error."""
@@ -228,6 +251,7 @@ def _input_format(network: Network) -> InputFormat:
         scale=float(first.input.scale),
         zero_key=first.input.zero_key,
         key_offset=first.input.key_offset,
+        nonzeros=network.input_nonzeros or 0,
     )
 
 

@@ -9,16 +9,29 @@ import numpy.typing as npt
 
 from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_host.session import Session
+from trencadis_hw.container import InputFormat
 
-__all__ = ["cycles_per_word", "measure", "random_inputs"]
+__all__ = ["cycles_per_word", "measure", "random_batch", "random_inputs"]
 
 
 def random_inputs(session: Session, words: int, seed: int = 0) -> npt.NDArray[Any]:
-    """Inputs that use the whole range of the input's quantisation."""
-    form = session.overlay.input
+    """Inputs that use the whole range of the input's quantisation; see `random_batch`."""
+    return random_batch(session.overlay.input, words, seed)
+
+
+def random_batch(form: InputFormat, words: int, seed: int = 0) -> npt.NDArray[Any]:
+    """Random inputs, shape (words, ...) as the model declares them.
+
+    Where inputs are sparse, as many channels of a position are other than zero as may be.
+    """
     rng = np.random.default_rng(seed)
-    shape = (words, *(size for size in form.shape[1:] if size is not None))
-    keys = rng.integers(0, 256, shape)
+    keys = rng.integers(0, 256, (words, form.rows, form.columns, form.channels))
+    if form.nonzeros:
+        rank = rng.random(keys.shape).argsort(axis=3).argsort(axis=3)
+        keys = np.where(rank < form.nonzeros, keys, form.zero_key)
+    axes = form.axes + "".join(axis for axis in "CHW" if axis not in form.axes)
+    keys = keys.transpose(0, *(1 + "HWC".index(axis) for axis in axes))
+    keys = keys.reshape(words, *(size for size in form.shape[1:] if size is not None))
     if form.dtype in ("int8", "uint8"):
         return (keys - form.key_offset).astype(form.dtype)
     return ((keys - form.zero_key) * form.scale).astype(form.dtype)

@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_hw import abi
 from trencadis_hw.container import InputError, Overlay
+from trencadis_hw.feed_lists_model import pack_entries
 
 __all__ = ["pack_inputs", "unpack_outputs"]
 
@@ -41,34 +43,53 @@ def pack_inputs(overlay: Overlay, array: npt.ArrayLike, pool: Executor | None = 
     count = len(batch) if batch.ndim else 0
     part = max(1, PART_VALUES // overlay.input.values)
     # Integers are only copied: one thread does that as fast as memory allows.
-    if pool is None or count <= part or batch.dtype.kind in "iu":
-        keys = overlay.input.keys(batch).reshape(count, -1)
-        whole = overlay.input_bytes == overlay.input.values and keys.flags.c_contiguous
-        if whole and not np.may_share_memory(keys, batch):
-            return keys
-        words = _empty(overlay, count)
-        words[:, : overlay.input.values] = keys
-        return words
-    words = _empty(overlay, count)
+    copied = batch.dtype.kind in "iu" and not overlay.input.nonzeros
+    if pool is None or count <= part or copied:
+        return _pack(overlay, batch)
+    words = np.empty((count, overlay.input_bytes), np.uint8)
 
     def pack(start: int) -> None:
-        keys = overlay.input.keys(batch[start : start + part])
-        words[start : start + part, : overlay.input.values] = keys.reshape(len(keys), -1)
+        words[start : start + part] = _pack(overlay, batch[start : start + part])
 
     try:
         for _ in pool.map(pack, range(0, count, part)):
             pass
     except InputError:
-        overlay.input.keys(batch)  # again, for its place in the batch, not in the part
+        _pack(overlay, batch)  # again, for its place in the batch, not in the part
         raise
     return words
 
 
-def _empty(overlay: Overlay, count: int) -> Words:
-    """Words whose padding is zero."""
-    words = np.empty((count, overlay.input_bytes), np.uint8)
-    words[:, overlay.input.values :] = 0
+def _pack(overlay: Overlay, batch: npt.NDArray[Any]) -> Words:
+    form = overlay.input
+    keys = form.keys(batch)
+    if form.nonzeros:
+        return _pack_sparse(overlay, keys)
+    keys = keys.reshape(len(keys), -1)
+    whole = overlay.input_bytes == form.values and keys.flags.c_contiguous
+    if whole and not np.may_share_memory(keys, batch):
+        return keys
+    words = np.empty((len(keys), overlay.input_bytes), np.uint8)
+    words[:, : form.values] = keys
+    words[:, form.values :] = 0
     return words
+
+
+def _pack_sparse(overlay: Overlay, keys: npt.NDArray[np.uint8]) -> Words:
+    """Indices and keys of what is not zero."""
+    form = overlay.input
+    keys = keys.reshape(len(keys), -1, form.channels)
+    counts = np.count_nonzero(keys != form.zero_key, axis=2)
+    if counts.max() > form.nonzeros:
+        word, position = (int(i) for i in np.argwhere(counts > form.nonzeros)[0])
+        row, column = divmod(position, form.columns)
+        raise InputError(
+            f"input {form.name!r} may have {form.nonzeros} values that are not zero at a position, "
+            f"but word {word} has {counts[word, position]} at row {row}, column {column}; compile "
+            "the model with a larger --input-nonzeros, or without"
+        )
+    entries = overlay.input_bytes // (abi.INPUT_ENTRY.bits // 8)
+    return pack_entries(keys, form.zero_key, entries).astype("<u4", copy=False).view(np.uint8)
 
 
 def unpack_outputs(overlay: Overlay, words: Words) -> npt.NDArray[Any]:

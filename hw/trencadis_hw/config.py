@@ -218,6 +218,12 @@ class CoreConfig:
         )
         _check_range(self, "words", 1, 2)
         _check(
+            isinstance(self.sparse_input, bool),
+            "CoreConfig.sparse_input",
+            "true or false",
+            self.sparse_input,
+        )
+        _check(
             self.engines[0].list_entries > 0 or not self.sparse_input,
             "CoreConfig.sparse_input",
             "false, or the first engine's list_entries positive",

@@ -71,6 +71,9 @@ class InputFormat:
         Key of the real number zero.
     key_offset : int
         Added to quantised integers to get keys: 0 or 128.
+    nonzeros : int
+        Channels of a position that may be other than zero, and are sent as `abi.INPUT_ENTRY`; 0 if
+        all are sent, as keys.
     """
 
     name: str
@@ -83,11 +86,22 @@ class InputFormat:
     scale: float
     zero_key: int
     key_offset: int
+    nonzeros: int = 0
 
     @property
     def values(self) -> int:
         """Values of a word."""
         return self.channels * self.rows * self.columns
+
+    @property
+    def entries(self) -> int:
+        """Entries of a sparse word; 0 if words are dense."""
+        return self.nonzeros * self.rows * self.columns
+
+    @property
+    def word_bytes(self) -> int:
+        """Bytes of a word, before it is padded to whole beats."""
+        return self.entries * abi.INPUT_ENTRY.bits // 8 if self.nonzeros else self.values
 
     def keys(self, array: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """Keys of a batch of inputs.
@@ -213,7 +227,7 @@ class Overlay:
     @property
     def input_bytes(self) -> int:
         """Bytes of an input word, padded to whole beats."""
-        return _padded(self.input.values, self.kernel.bus_bytes)
+        return _padded(self.input.word_bytes, self.kernel.bus_bytes)
 
     @property
     def output_bytes(self) -> int:
@@ -316,6 +330,12 @@ class Overlay:
         )
         if beats != (feed["beats"] + 1, feed["out_beats"] + 1):
             raise ValueError("the manifest's word sizes are not those of the image")
+        if not 0 <= self.input.nonzeros <= self.input.channels:
+            raise ValueError(f"{self.input.nonzeros} of its input's channels are not zero")
+        if bool(self.input.nonzeros) != bool(feed["sparse"]):
+            raise ValueError(
+                "the manifest's input is sparse where the image's is not, or the other way round"
+            )
         for what, form in (("input", self.input), ("output", self.output)):
             if min(form.channels, form.rows, form.columns) < 1:
                 raise ValueError(f"its {what} map has no size")
@@ -416,7 +436,8 @@ def _kernel(value: object) -> KernelConfig:
         raise ValueError("its kernel.core.engines is missing or not a list")
     parts = [kernel, core, *(_object(engine, "engine") for engine in engines)]
     for name, entry in ((name, entry) for part in parts for name, entry in part.items()):
-        if not _is(entry, "int") and not isinstance(entry, (str, dict, list)):
+        whole = isinstance(entry, bool) if name == "sparse_input" else _is(entry, "int")
+        if not whole and not isinstance(entry, (str, dict, list)):
             raise ValueError(f"its kernel has {name} {entry!r}")
     return KernelConfig.from_dict(kernel)
 

@@ -40,6 +40,8 @@ class DecodedInput:
         Position of the first value.
     zero : int
         Key of the value zero.
+    sparse : bool
+        Words are of `abi.INPUT_ENTRY`, not of keys.
     """
 
     rows: int
@@ -48,6 +50,7 @@ class DecodedInput:
     width: int
     first: int
     zero: int
+    sparse: bool
 
 
 @dataclass(frozen=True)
@@ -127,10 +130,17 @@ class _Decoder:
         """Follow a word from layer to layer."""
         program = self._record(abi.PROGRAM, abi.Target.PROGRAM, 0, 0)
         engine, number = 0, self._reader(0, program["in_map"])
-        source = self._input(self._record(abi.SEQUENCE, abi.Target.SEQUENCE, 0, number))
+        sequence = self._record(abi.SEQUENCE, abi.Target.SEQUENCE, 0, number)
+        feed = self._record(abi.FEED, abi.Target.FEED, 0, 0)
+        # A sparse input is written as a layer's output is.
+        producer: dict[str, int] | None = None
+        if feed["sparse"]:
+            producer = self._record(abi.EMIT, abi.Target.INPUT, 0, 0)
+            source = _sparse_input(producer, sequence)
+        else:
+            source = _dense_input(feed, sequence)
         positions = _positions(source.rows, source.columns, source.width, source.first)
         _check_size("the input map", LARGEST_MAP, positions, source.channels)
-        producer: dict[str, int] | None = None
         layers: list[DecodedLayer] = []
         while True:
             layer = _Layer(self, engines[engine], engine, number, producer).decode()
@@ -160,24 +170,38 @@ class _Decoder:
     ) -> dict[str, int]:
         return record.unpack(self.row(target, engine, 0, row, record.bits))
 
-    def _input(self, sequence: dict[str, int]) -> DecodedInput:
-        feed = self._record(abi.FEED, abi.Target.FEED, 0, 0)
-        channels = sequence["entries"] + 1
-        return DecodedInput(
-            rows=feed["rows"] + 1,
-            columns=(feed["row_values"] + 1) // channels,
-            channels=channels,
-            width=(feed["row_values"] + 1 + feed["row_skip"]) // channels,
-            first=(feed["address"] - sequence["address"]) // channels,
-            zero=feed["zero"],
-        )
-
     def _reader(self, engine: int, number: int) -> int:
         """The layer that reads a map."""
         for row in sorted(self._tables[abi.Target.SEQUENCE, engine, 0]):
             if self._record(abi.SEQUENCE, abi.Target.SEQUENCE, engine, row)["in_map"] == number:
                 return row
         raise ValueError(f"no layer of engine {engine} reads map {number}")
+
+
+def _dense_input(feed: dict[str, int], sequence: dict[str, int]) -> DecodedInput:
+    channels = sequence["entries"] + 1
+    return DecodedInput(
+        rows=feed["rows"] + 1,
+        columns=(feed["row_values"] + 1) // channels,
+        channels=channels,
+        width=(feed["row_values"] + 1 + feed["row_skip"]) // channels,
+        first=(feed["address"] - sequence["address"]) // channels,
+        zero=feed["zero"],
+        sparse=False,
+    )
+
+
+def _sparse_input(emit: dict[str, int], sequence: dict[str, int]) -> DecodedInput:
+    owners = emit["owners"] + 1 if emit["emission"] == abi.Emission.OWNED else 1
+    return DecodedInput(
+        rows=emit["height"] + 1,
+        columns=emit["width"] + 1,
+        channels=owners * sequence["slot_rows"],
+        width=emit["row_step"] // emit["pitch"],
+        first=emit["address"] // emit["pitch"],
+        zero=emit["zero"],
+        sparse=True,
+    )
 
 
 class _Layer:

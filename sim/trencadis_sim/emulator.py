@@ -7,6 +7,7 @@ from trencadis_host.device import DeviceError, DeviceOptions, Statistics
 from trencadis_hw import abi
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
+from trencadis_hw.feed_lists_model import unpack_entries
 from trencadis_hw.requantise_model import requantise
 from trencadis_hw.select_model import winners
 from trencadis_sim.decode import DecodedInput, DecodedLayer, decode
@@ -110,9 +111,22 @@ def compute_layer(layer: DecodedLayer, values: Array) -> Array:
 
 
 def _spread(source: DecodedInput, words: Words) -> Array:
-    """Values of input words at the positions of the padded input map."""
-    count = source.rows * source.columns * source.channels
-    maps = words[:, :count].astype(np.int64) - source.zero
+    """Values of input words at the positions of the padded input map.
+
+    Raises
+    ------
+    DeviceError
+        If sparse words are not in their format.
+    """
+    positions = source.rows * source.columns
+    if source.sparse:
+        entries = np.ascontiguousarray(words).view("<u4")
+        try:
+            maps = unpack_entries(entries, (positions, source.channels), source.zero)
+        except ValueError as error:
+            raise DeviceError(f"device emulator: {error}; pack words with pack_inputs") from error
+    else:
+        maps = words[:, : positions * source.channels].astype(np.int64) - source.zero
     maps = maps.reshape(len(words), source.rows, source.columns, source.channels)
     return _padded(maps, source.width, source.first)
 

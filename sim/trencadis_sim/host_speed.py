@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
+from trencadis_host.benchmark import random_batch
 from trencadis_host.door import RunState
 from trencadis_host.figures import figures_table
 from trencadis_host.packing import pack_inputs, unpack_outputs
@@ -181,7 +182,7 @@ def measure(
         offset = 128 if input_type == "int8" else 0
         form = replace(overlay.input, dtype=input_type, key_offset=offset)
         overlay = replace(overlay, input=form)
-    inputs = _inputs(overlay, words)
+    inputs = random_batch(overlay.input, words)
     packed = pack_inputs(overlay, inputs)
     results = np.zeros((words, overlay.output_bytes), np.uint8)
     with ThreadPoolExecutor(threads) as pool, tempfile.TemporaryDirectory() as folder:
@@ -253,16 +254,6 @@ def _hidden_transfers(path: Path, overlay: Overlay, words: npt.NDArray[np.uint8]
         took = time.perf_counter() - started
     one_by_one, at_best = 2 * batches * step_s, (batches + 1) * step_s
     return (one_by_one - took) / (one_by_one - at_best)
-
-
-def _inputs(overlay: Overlay, words: int) -> npt.NDArray[Any]:
-    form = overlay.input
-    shape = (words, *(size for size in form.shape[1:] if size is not None))
-    keys = np.random.default_rng(0).integers(0, 256, shape)
-    if form.dtype in ("int8", "uint8"):
-        return (keys - form.key_offset).astype(form.dtype)
-    # A little off, so that they have to be rounded.
-    return ((keys - form.zero_key + 0.2) * form.scale).astype(form.dtype)
 
 
 def _seconds(function: Callable[[], Any], runs: int) -> float:

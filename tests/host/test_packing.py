@@ -8,8 +8,10 @@ import numpy.typing as npt
 import pytest
 
 from trencadis_host import packing
+from trencadis_host.benchmark import random_batch
 from trencadis_host.packing import pack_inputs
 from trencadis_hw.container import InputError, InputFormat, Overlay
+from trencadis_hw.feed_lists_model import unpack_entries
 
 FORMATS = {
     "float32": {"dtype": "float32", "key_offset": 0},
@@ -100,3 +102,37 @@ def test_what_is_no_batch_is_refused(overlay, pool, array) -> None:
     packed = replace(overlay, input=map_format(2, "float32"))
     with pytest.raises(InputError):
         pack_inputs(packed, array, pool)
+
+
+def sparse_overlay(overlay: Overlay, dtype: str, nonzeros: int) -> Overlay:
+    form = replace(map_format(4, dtype), shape=(None, 12, 4, 3), channels=12, nonzeros=nonzeros)
+    return replace(overlay, input=form)
+
+
+@pytest.mark.parametrize("words", [1, 2, 23])
+@pytest.mark.parametrize("dtype", FORMATS)
+def test_sparse_words_have_what_is_not_zero(overlay, pool, words, dtype) -> None:
+    packed = sparse_overlay(overlay, dtype, 3)
+    assert packed.input_bytes == 12 * 3 * 4
+    array = random_batch(packed.input, words, seed=words)
+    array[0, :, 1, 1] = 0 if dtype == "float32" else 100 - packed.input.key_offset
+    keys = packed.input.keys(array)
+    assert (keys != 100).sum(axis=3).max() == 3
+    result = pack_inputs(packed, array)
+    values = unpack_entries(result.view("<u4"), (12, 12), 100)
+    assert np.array_equal(values, keys.reshape(words, 12, 12).astype(np.int64) - 100)
+    assert not values[0, 4].any()
+    assert np.array_equal(pack_inputs(packed, array, pool), result)
+
+
+def test_too_many_values_that_are_not_zero(overlay, pool) -> None:
+    packed = sparse_overlay(overlay, "int8", 3)
+    array = random_batch(packed.input, 30)
+    array[17, :, 2, 1] = 1
+    for executor in (None, pool):
+        with pytest.raises(
+            InputError,
+            match=r"^input 'x' may have 3 values that are not zero at a position, but word 17 "
+            r"has 12 at row 2, column 1; compile the model with a larger --input-nonzeros, ",
+        ):
+            pack_inputs(packed, array, executor)

@@ -300,6 +300,7 @@ def test_every_field_with_every_kind_of_wrong_value(overlay, path) -> None:
         "input.zero_key",
         "output.zero_key",
         "input.key_offset",
+        "input.nonzeros",  # 0, which it is
         "output.key_offset",
         "output.order.0",
         "output.order.1",
@@ -401,6 +402,7 @@ def block(target: abi.Target, rows: list[int], bits: int, **where: int) -> abi.B
         (block(abi.Target.CLEAR, [0], 32), "has rows"),
         (block(abi.Target.HEADER, [0], abi.HEADER.bits), "is not the first"),
         (block(abi.Target.FEED, [0], abi.FEED.bits), "does not describe its input once"),
+        (block(abi.Target.INPUT, [0], abi.EMIT.bits), "does not say how its input is written"),
     ],
     ids=lambda value: getattr(getattr(value, "target", None), "name", ""),
 )
@@ -415,6 +417,48 @@ def test_images_for_other_hardware(overlay, path) -> None:
     other = replace(overlay.kernel, cores=2)
     replace(overlay, image=abi.pack_blocks(blocks_for(other))).save(path)
     assert "the image was built for another configuration" in refused(path)
+
+
+def sparse(overlay: Overlay, *extra: abi.Block, **kernel: Any) -> Overlay:
+    """The overlay with an input of 3 positions with 1 of 3 channels each: two beats."""
+    core = replace(overlay.kernel.core, **kernel)
+    configuration = replace(overlay.kernel, core=core)
+    blocks = blocks_for(configuration, *extra)
+    feed = abi.FEED.unpack(blocks[2].rows[0]) | {"sparse": 1}
+    blocks[2] = replace(blocks[2], rows=[abi.FEED.pack(**feed)])
+    form = replace(overlay.input, shape=(None, 3, 3), axes="CW", channels=3, rows=1, nonzeros=1)
+    return replace(overlay, kernel=configuration, input=form, image=abi.pack_blocks(blocks))
+
+
+WRITTEN = block(abi.Target.INPUT, [0], abi.EMIT.bits)
+
+
+def test_sparse_inputs(overlay, path) -> None:
+    saved = sparse(overlay, WRITTEN, sparse_input=True)
+    saved.save(path)
+    assert Overlay.load(path) == saved
+    assert saved.input_bytes == 16
+
+
+@pytest.mark.parametrize(
+    ("extra", "kernel", "form", "message"),
+    [
+        ((), {"sparse_input": True}, {}, "does not say how its input is written"),
+        ((WRITTEN,), {}, {}, "its input is sparse, which the hardware does not take"),
+        ((WRITTEN,), {"sparse_input": True}, {"nonzeros": 4}, "word sizes are not those"),
+        (
+            (WRITTEN,),
+            {"sparse_input": True},
+            {"nonzeros": 0, "shape": (None, 3, 5), "columns": 5},
+            "the manifest's input is sparse where the image's is not, or the other way round",
+        ),
+    ],
+    ids=["unwritten", "hardware", "entries", "dense"],
+)
+def test_sparse_inputs_that_do_not_fit(overlay, path, extra, kernel, form, message) -> None:
+    saved = sparse(overlay, *extra, **kernel)
+    replace(saved, input=replace(saved.input, **form)).save(path)
+    assert message in refused(path)
 
 
 def test_images_with_other_word_sizes(overlay, path) -> None:

@@ -1,6 +1,7 @@
 """Sparse input words: packed, read back, and written into lists by the hardware."""
 
 import random
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -165,7 +166,7 @@ def test_writes_equal_model(name: str, buffers: int, stall: float, bus_bits: int
     assert len(begun_words) == len(keys)
 
 
-def as_model(payload: object) -> Write:
+def as_model(payload: Any) -> Write:
     """A write as the model has it: where nothing is stored there is no address and no entry."""
     write = {name: int(getattr(payload, name)) for name in ("map", "owned", "base", "size")}
     write |= {"next": 0, "enable": int(payload.enable), "final": int(payload.final)}

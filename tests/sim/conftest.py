@@ -16,6 +16,7 @@ from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, TensorInfo
 from trencadis_compiler.place import place
 from trencadis_compiler.reference import layer_output, layer_sums
 from trencadis_compiler.schedule import Schedule, schedule
+from trencadis_host.packing import pack_inputs
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_hw.container import Overlay
@@ -49,10 +50,13 @@ def engine(**fields: Any) -> EngineConfig:
 
 
 KERNELS = {
-    "groups": KernelConfig(core=CoreConfig(engines=(engine(lanes=6, groups=2),)), bus_bits=64),
+    "groups": KernelConfig(
+        core=CoreConfig(engines=(engine(lanes=6, groups=2),), sparse_input=True), bus_bits=64
+    ),
     "trees-lockstep": KernelConfig(
         core=CoreConfig(
             engines=(engine(lanes=4, routing="trees", requantisers=4),),
+            sparse_input=True,
             words=2,
         ),
         bus_bits=128,
@@ -62,7 +66,8 @@ KERNELS = {
             engines=(
                 engine(lanes=3),
                 engine(lanes=5, dense_values=0),
-            )
+            ),
+            sparse_input=True,
         ),
         cores=2,
         bus_bits=64,
@@ -99,6 +104,7 @@ class NetworkSpec:
     layers: tuple[LayerSpec, ...]
     signed: bool = True
     zero_point: int = 0
+    input_nonzeros: int | None = None
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,7 @@ def random_network(spec: NetworkSpec, seed: int) -> Network:
         output_axes="CHW",
         output_integer=layers[-1].output is not None,
         layers=tuple(layers),
+        input_nonzeros=spec.input_nonzeros,
     )
 
 
@@ -205,6 +212,16 @@ def compile_for(network: Network, kernel: KernelConfig) -> tuple[Overlay, Schedu
     return overlay, plan
 
 
+def _sparsened(
+    keys: npt.NDArray[np.int64], zero_key: int, nonzeros: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """Keys of which at most `nonzeros` channels of a position are not zero; often fewer."""
+    rank = rng.random(keys.shape).argsort(axis=1).argsort(axis=1)
+    kept = rng.integers(0, nonzeros + 1, (len(keys), 1, *keys.shape[2:]))
+    kept[::2] = nonzeros
+    return np.where(rank < kept, keys, zero_key)
+
+
 @pytest.fixture
 def make_case() -> Callable[..., Case]:
     """Compile a random network for one of the kernels, and compute what some words must give."""
@@ -214,8 +231,10 @@ def make_case() -> Callable[..., Case]:
         overlay, plan = compile_for(network, KERNELS[kernel])
         rng = np.random.default_rng(seed + 1)
         keys = rng.integers(0, 256, (words, *spec.shape))
-        inputs = np.zeros((words, overlay.input_bytes), np.uint8)
-        inputs[:, : overlay.input.values] = keys.transpose(0, 2, 3, 1).reshape(words, -1)
+        if spec.input_nonzeros is not None:
+            keys = _sparsened(keys, overlay.input.zero_key, spec.input_nonzeros, rng)
+        integers = (keys - overlay.input.key_offset).astype(overlay.input.dtype)
+        inputs = pack_inputs(overlay, integers)
         return Case(network, overlay, plan, inputs, reference_words(network, overlay, keys))
 
     return make
@@ -269,6 +288,20 @@ NETWORKS: dict[str, NetworkSpec] = {
         LayerSpec(8, None, density=1.0),
         LayerSpec(4, None, density=1.0, zero_point=-5),
         zero_point=20,
+    ),
+    "sparse-map": network(
+        (6, 7, 6),
+        LayerSpec(8, (3, 3), padding=(1, 0, 2, 1), stride=(2, 1), winners=k_winners(2)),
+        LayerSpec(4, None, zero_point=3),
+        zero_point=-20,
+        input_nonzeros=2,
+    ),
+    "sparse-vector": network(
+        (90, 1, 1),
+        LayerSpec(20, None, winners=k_winners(4)),
+        LayerSpec(5, None, raw=True),
+        signed=False,
+        input_nonzeros=11,
     ),
     "table": network(
         (2, 5, 5),
