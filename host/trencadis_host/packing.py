@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from trencadis_hw import abi
 from trencadis_hw.container import InputError, Overlay
-from trencadis_hw.feed_lists_model import pack_entries
+from trencadis_hw.feed_lists_model import CrowdedError, pack_entries
 
 __all__ = ["pack_inputs", "unpack_outputs"]
 
@@ -79,17 +79,17 @@ def _pack_sparse(overlay: Overlay, keys: npt.NDArray[np.uint8]) -> Words:
     """Indices and keys of what is not zero."""
     form = overlay.input
     keys = keys.reshape(len(keys), -1, form.channels)
-    counts = np.count_nonzero(keys != form.zero_key, axis=2)
-    if counts.max() > form.nonzeros:
-        word, position = (int(i) for i in np.argwhere(counts > form.nonzeros)[0])
-        row, column = divmod(position, form.columns)
+    entries = overlay.input_bytes // (abi.INPUT_ENTRY.bits // 8)
+    try:
+        packed = pack_entries(keys, form.zero_key, most=form.nonzeros, entries=entries)
+    except CrowdedError as error:
+        row, column = divmod(error.position, form.columns)
         raise InputError(
             f"input {form.name!r} may have {form.nonzeros} values that are not zero at a position, "
-            f"but word {word} has {counts[word, position]} at row {row}, column {column}; compile "
-            "the model with a larger --input-nonzeros, or without"
-        )
-    entries = overlay.input_bytes // (abi.INPUT_ENTRY.bits // 8)
-    return pack_entries(keys, form.zero_key, entries).astype("<u4", copy=False).view(np.uint8)
+            f"but word {error.word} has {error.count} at row {row}, column {column}; compile the "
+            "model with a larger --input-nonzeros, or without"
+        ) from None
+    return packed.astype("<u4", copy=False).view(np.uint8)
 
 
 def unpack_outputs(overlay: Overlay, words: Words) -> npt.NDArray[Any]:

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from trencadis_hw import abi
 
-__all__ = ["pack_entries", "unpack_entries"]
+__all__ = ["CrowdedError", "pack_entries", "unpack_entries"]
 
 Keys = npt.NDArray[np.uint8]
 
@@ -17,7 +17,21 @@ _SHIFTS = {
 }
 
 
-def pack_entries(keys: Keys, zero_key: int, entries: int) -> npt.NDArray[np.uint32]:
+class CrowdedError(ValueError):
+    """A position has more activations that are not zero than it may have.
+
+    Attributes
+    ----------
+    word, position, count : int
+        Where, and how many.
+    """
+
+    def __init__(self, word: int, position: int, count: int) -> None:
+        super().__init__(f"position {position} of word {word} has {count} that are not zero")
+        self.word, self.position, self.count = word, position, count
+
+
+def pack_entries(keys: Keys, zero_key: int, *, most: int, entries: int) -> npt.NDArray[np.uint32]:
     """Sparse input words: indices and keys of all activations that are not zero.
 
     Parameters
@@ -26,8 +40,10 @@ def pack_entries(keys: Keys, zero_key: int, entries: int) -> npt.NDArray[np.uint
         Keys of a batch.
     zero_key : int
         Key of the value zero.
+    most : int
+        Activations of a position that may be other than zero.
     entries : int
-        Entries of a word; what is left over is zero.
+        Entries of a word, at least `most` a position; what is left over is zero.
 
     Returns
     -------
@@ -36,22 +52,25 @@ def pack_entries(keys: Keys, zero_key: int, entries: int) -> npt.NDArray[np.uint
 
     Raises
     ------
-    ValueError
-        If a word needs more entries.
+    CrowdedError
+        If a position has more than `most`.
     """
-    words, positions, _ = keys.shape
-    word, position, channel = np.nonzero(keys != zero_key)
-    place = word * positions + position
+    words, positions, channels = keys.shape
+    flat = keys.reshape(-1)
+    found = np.flatnonzero(flat != zero_key)
+    place, channel = np.divmod(found, channels)
     counts = np.bincount(place, minlength=words * positions)
+    if counts.max() > most:
+        first = int(np.argmax(counts > most))
+        raise CrowdedError(*divmod(first, positions), int(counts[first]))
     # A position without activations has an entry, too.
     sizes = np.maximum(counts, 1).reshape(words, positions)
-    if sizes.sum(axis=1).max(initial=0) > entries:
-        raise ValueError(f"a word needs {sizes.sum(axis=1).max()} entries of {entries}")
     firsts = np.arange(words)[:, None] * entries + np.cumsum(sizes, axis=1) - sizes
     packed = np.zeros(words * entries, np.uint32)
-    rank = np.arange(len(place)) - np.repeat(np.cumsum(counts) - counts, counts)
-    packed[firsts.ravel()[place] + rank] = (
-        (keys[word, position, channel].astype(np.uint32) << _SHIFTS["key"])
+    # Behind the first of its position as far as it is in the list of all.
+    offsets = firsts.ravel() - (np.cumsum(counts) - counts)
+    packed[offsets[place] + np.arange(len(found))] = (
+        (flat[found].astype(np.uint32) << _SHIFTS["key"])
         | (channel.astype(np.uint32) << _SHIFTS["index"])
         | (1 << _SHIFTS["present"])
     )

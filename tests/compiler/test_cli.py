@@ -50,6 +50,27 @@ def test_a_model_becomes_an_image_beside_it(model) -> None:
     assert result.stderr == ""
 
 
+def test_an_input_of_indices_and_values(model) -> None:
+    result = run(model, "--input-nonzeros", 1)
+    assert result.exit_code == 0, result.output
+    assert "1 of 2" in result.stdout
+    overlay = Overlay.load(model.with_suffix(".tcd"))
+    assert overlay.report["layers"][0]["static"]
+    assert overlay.input.nonzeros == 1
+    assert overlay.input_bytes == 4 * 8 * 8
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((3,), "an input position has 2 channels; 3 of them cannot be not zero: choose 1..2"),
+        ((1, "--board", "u250"), "the kernel of board 'u250' takes dense inputs only; choose one"),
+    ],
+)
+def test_inputs_that_cannot_be_sparse(model, tmp_path, options, message) -> None:
+    assert message in refused(tmp_path, model, "--input-nonzeros", *options)
+
+
 def test_the_same_model_gives_the_same_image(model, tmp_path) -> None:
     for name in ("a.tcd", "b.tcd"):
         assert run(model, "-o", tmp_path / name).exit_code == 0

@@ -90,6 +90,27 @@ def test_core_refuses(engine: MakeEngine, changes: dict[str, Any], message: str)
         CoreConfig(**{"engines": (engine(),), **changes})
 
 
+@pytest.mark.parametrize(
+    ("value", "fields", "message"),
+    [
+        (1, {}, "CoreConfig.sparse_input must be true or false, not 1"),
+        (
+            True,
+            {"list_entries": 0},
+            (
+                "CoreConfig.sparse_input must be false, or the first engine's list_entries "
+                "positive, not True"
+            ),
+        ),
+    ],
+)
+def test_sparse_input_needs_lists(
+    engine: MakeEngine, value: Any, fields: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        CoreConfig(engines=(engine(**fields),), sparse_input=value)
+
+
 def test_only_the_first_engine_reads_the_input(engine: MakeEngine) -> None:
     message = "engine 1's list_entries must be positive, it reads lists, not 0"
     with pytest.raises(ValueError, match=f"^{message}$"):

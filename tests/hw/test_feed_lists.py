@@ -13,7 +13,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.emit_model import Write, map_writes
 from trencadis_hw.feed_lists import ListFeeder
-from trencadis_hw.feed_lists_model import pack_entries, unpack_entries
+from trencadis_hw.feed_lists_model import CrowdedError, pack_entries, unpack_entries
 from trencadis_sim.streams import Context, Source, simulate
 
 CONFIG = EngineConfig(
@@ -51,12 +51,20 @@ def test_words_are_read_back(
 ) -> None:
     keys = sparse_keys(words, positions, channels, seed)
     needed = max(int(np.maximum((word != 77).sum(axis=1), 1).sum()) for word in keys)
-    packed = pack_entries(keys, 77, needed + room)
+    most = int((keys != 77).sum(axis=2).max())
+    packed = pack_entries(keys, 77, most=most, entries=needed + room)
     assert packed.shape == (words, needed + room)
     values = unpack_entries(packed, (positions, channels), 77)
     assert np.array_equal(values, keys.astype(np.int64) - 77)
-    with pytest.raises(ValueError, match=f"a word needs {needed} entries of {needed - 1}"):
-        pack_entries(keys, 77, needed - 1)
+
+
+def test_crowded_positions_are_named() -> None:
+    keys = np.full((3, 4, 9), 77, np.uint8)
+    keys[1, 2, :5] = 1
+    keys[2, 0, :6] = 1
+    assert pack_entries(keys, 77, most=6, entries=24).shape == (3, 24)
+    with pytest.raises(CrowdedError, match=r"^position 2 of word 1 has 5 that are not zero$"):
+        pack_entries(keys, 77, most=4, entries=16)
 
 
 def test_entries_are_those_of_the_format() -> None:
@@ -68,7 +76,7 @@ def test_entries_are_those_of_the_format() -> None:
         {"key": 1, "index": 0, "present": 1, "last": 1, "end": 1, "reserved": 0},
         dict.fromkeys((field.name for field in abi.INPUT_ENTRY.fields), 0),
     ]
-    packed = pack_entries(keys, 77, 5)
+    packed = pack_entries(keys, 77, most=3, entries=5)
     assert [abi.INPUT_ENTRY.unpack(int(entry)) for entry in packed[0]] == entries
 
 
@@ -82,7 +90,7 @@ def test_entries_are_those_of_the_format() -> None:
 )
 def test_bad_words_are_refused(change: dict[str, int], message: str) -> None:
     keys = np.array([[[77, 5, 77, 200], [77, 77, 77, 77], [1, 77, 77, 77]]], np.uint8)
-    packed = pack_entries(keys, 77, 5)
+    packed = pack_entries(keys, 77, most=3, entries=5)
     packed[0, 3] = abi.INPUT_ENTRY.pack(**abi.INPUT_ENTRY.unpack(int(packed[0, 3])) | change)
     with pytest.raises(ValueError, match=message):
         unpack_entries(packed, (3, 4), 77)
@@ -114,7 +122,7 @@ def test_writes_equal_model(name: str, buffers: int, stall: float, bus_bits: int
     if name == "lists":
         keys[..., 5:] = 77
     entries = 4 * bus_bits // 32 * positions
-    packed = pack_entries(keys, 77, entries)
+    packed = pack_entries(keys, 77, most=12, entries=entries)
     beats = [
         int.from_bytes(packed[word].tobytes()[i : i + bus_bits // 8], "little")
         for word in range(len(keys))

@@ -9,6 +9,7 @@ from trencadis_hw.axi.full import AxiReader, AxiWriter
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.distribute import Collector, Distributor
 from trencadis_hw.emit import Emitter
+from trencadis_hw.feed_lists import ListFeeder
 from trencadis_hw.pack import Packer
 from trencadis_hw.reorder import Reorder
 from trencadis_hw.rows import RowMerge, RowSplit
@@ -96,6 +97,12 @@ def test_contract_of_emitter() -> None:
     at_hand = "(or [dut.present] (= [dut.fsm_state] #b00))"
     spec = StreamContractSpec(Emitter(SMALL, load_bits=LOAD_BITS), tied=LOADED)
     prove(spec, invariants=[at_hand])
+
+
+def test_contract_of_sparse_input() -> None:
+    dut = ListFeeder(SMALL, bus_bits=64, load_bits=LOAD_BITS)
+    at_hand = "(or [dut.emitter.present] (= [dut.emitter.fsm_state] #b00))"
+    prove(StreamContractSpec(dut, tied=LOADED), invariants=[at_hand])
 
 
 def test_contract_of_whole_selector_and_that_it_loses_no_row() -> None:
