@@ -4,6 +4,7 @@ import ctypes
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,7 @@ from trencadis_host.device import (
     Statistics,
     raise_for_status,
 )
+from trencadis_host.faults import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
 from trencadis_hw import abi
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
@@ -37,12 +39,17 @@ class SimulatedKernel:
     Parameters
     ----------
     library : Path
-        What `build_kernel` made.
+        What `build_kernel` made, or another library with the functions of `simulated_kernel.h`.
     memory_bytes : int
         Size of device memory.
     latency_cycles, stall, seed
         Cycles until memory answers; probability, in 1/256, that a channel of the memory port is
         not ready in a cycle; seed of these stalls.
+
+    Raises
+    ------
+    SimulatorError
+        If the library lacks a function; methods, if the simulation is closed.
     """
 
     def __init__(
@@ -55,82 +62,93 @@ class SimulatedKernel:
         seed: int = 0,
     ) -> None:
         self._library = ctypes.CDLL(str(library))
-        signatures = {
-            "open": (ctypes.c_void_p, []),
-            "close": (None, [ctypes.c_void_p]),
-            "reset": (None, [ctypes.c_void_p]),
-            "set_memory": (None, [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_uint64]),
-            "set_timing": (
-                None,
-                [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64],
-            ),
-            "set_fault": (None, [ctypes.c_void_p, ctypes.c_uint64, ctypes.c_uint64]),
-            "write": (None, [ctypes.c_void_p, ctypes.c_uint32, ctypes.c_uint32]),
-            "read": (ctypes.c_uint32, [ctypes.c_void_p, ctypes.c_uint32]),
-            "run": (ctypes.c_uint64, [ctypes.c_void_p, ctypes.c_uint64]),
-            "interrupt": (ctypes.c_int, [ctypes.c_void_p]),
-            "cycles": (ctypes.c_uint64, [ctypes.c_void_p]),
-        }
-        for name, (result, arguments) in signatures.items():
-            function = getattr(self._library, f"trencadis_{name}")
-            function.restype, function.argtypes = result, arguments
-        self._handle = self._library.trencadis_open()
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(self._library, f"trencadis_{name}", None)
+            if function is None and name not in _OPTIONAL:
+                raise SimulatorError(
+                    f"{library} has no function trencadis_{name}; see simulated_kernel.h"
+                )
+            if function is not None:
+                function.restype, function.argtypes = result, arguments
+        self._handle: int | None = self._library.trencadis_open()
         self.memory = np.zeros(memory_bytes, np.uint8)
-        self._library.trencadis_set_memory(self._handle, self.memory.ctypes.data, memory_bytes)
+        self._call("set_memory", self.memory.ctypes.data, memory_bytes)
         self.set_timing(latency_cycles=latency_cycles, stall=stall, seed=seed)
 
     def set_timing(self, *, latency_cycles: int, stall: int, seed: int) -> None:
         """Change how memory behaves from now on; parameters are those of the class."""
-        self._library.trencadis_set_timing(self._handle, latency_cycles, stall, seed)
+        self._call("set_timing", latency_cycles, stall, seed)
 
     def grow(self, memory_bytes: int) -> None:
         """Make device memory at least that large; it keeps its contents."""
         if memory_bytes > len(self.memory):
             memory = np.zeros(memory_bytes, np.uint8)
             memory[: len(self.memory)] = self.memory
-            self.memory = memory
-            self._library.trencadis_set_memory(self._handle, memory.ctypes.data, memory_bytes)
+            self.use_memory(memory)
 
     def use_memory(self, memory: Words) -> None:
         """Work on memory that others have access to, instead of memory of its own."""
+        self._call("set_memory", memory.ctypes.data, len(memory))
         self.memory = memory
-        self._library.trencadis_set_memory(self._handle, memory.ctypes.data, len(memory))
 
     def fail(self, first: int, size: int) -> None:
         """Answer accesses to these bytes of memory with errors from now on; none if `size` is 0."""
-        self._library.trencadis_set_fault(self._handle, first, size)
+        self._call("set_fault", first, size)
 
     def write(self, register: int, value: int) -> None:
         """Write a 32-bit register."""
-        self._library.trencadis_write(self._handle, register, value & 0xFFFFFFFF)
+        self._call("write", register, value & 0xFFFFFFFF)
 
     def read(self, register: int) -> int:
         """Read a 32-bit register."""
-        return int(self._library.trencadis_read(self._handle, register))
+        return int(self._call("read", register))
 
     def advance(self, cycles: int) -> int:
         """Run until the interrupt or for that many cycles; the cycles that passed."""
-        return int(self._library.trencadis_run(self._handle, cycles))
+        return int(self._call("run", cycles))
 
     @property
     def interrupt(self) -> bool:
         """The interrupt line."""
-        return bool(self._library.trencadis_interrupt(self._handle))
+        return bool(self._call("interrupt"))
 
     @property
     def cycles(self) -> int:
         """Cycles since the simulation began."""
-        return int(self._library.trencadis_cycles(self._handle))
+        return int(self._call("cycles"))
 
     def reset(self) -> None:
         """Hold the reset line for some cycles."""
-        self._library.trencadis_reset(self._handle)
+        self._call("reset")
 
     def close(self) -> None:
         """End the simulation."""
-        if self._handle:
-            self._library.trencadis_close(self._handle)
-            self._handle = None
+        if self._handle is not None:
+            handle, self._handle = self._handle, None
+            self._library.trencadis_close(handle)
+
+    def _call(self, name: str, *arguments: int) -> Any:
+        if self._handle is None:
+            raise SimulatorError("the simulation is closed; open another one")
+        return getattr(self._library, f"trencadis_{name}")(self._handle, *arguments)
+
+
+_HANDLE = ctypes.c_void_p
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "open": (_HANDLE, []),
+    "close": (None, [_HANDLE]),
+    "reset": (None, [_HANDLE]),
+    "set_memory": (None, [_HANDLE, ctypes.c_void_p, ctypes.c_uint64]),
+    "set_timing": (None, [_HANDLE, ctypes.c_uint32, ctypes.c_uint32, ctypes.c_uint64]),
+    "set_fault": (None, [_HANDLE, ctypes.c_uint64, ctypes.c_uint64]),
+    "write": (None, [_HANDLE, ctypes.c_uint32, ctypes.c_uint32]),
+    "read": (ctypes.c_uint32, [_HANDLE, ctypes.c_uint32]),
+    "run": (ctypes.c_uint64, [_HANDLE, ctypes.c_uint64]),
+    "interrupt": (ctypes.c_int, [_HANDLE]),
+    "cycles": (ctypes.c_uint64, [_HANDLE]),
+}
+"""Functions of a library by name; those of `simulated_kernel.h`."""
+_OPTIONAL = {"set_fault"}
 
 
 class Simulator(Closing):
@@ -181,7 +199,7 @@ class Simulator(Closing):
             stall=stall,
             seed=seed,
         )
-        self._loaded = False
+        self._loaded = self._running = self._closed = False
         self._count = 0
 
     @property
@@ -216,6 +234,11 @@ class Simulator(Closing):
 
     def start(self, words: Words) -> None:
         """Begin a run; the clock stands still until `finish`, or `kernel.advance`."""
+        if self._closed:
+            raise DeviceAbortedError("device sim is closed; open another session")
+        if self._running:
+            self.reset()  # the last one was interrupted
+        self._running = True
         overlay, kernel = self._overlay, self.kernel
         self._count = len(words)
         kernel.grow(self.output_address + _pages(self._count * overlay.output_bytes))
@@ -249,12 +272,13 @@ class Simulator(Closing):
         # Whatever goes wrong, the next run starts afresh.
         self._loaded = False
         self._wait()
+        self._running = False
         pattern = self._get(self.statistics_address, abi.STATISTICS.bits // 8).tobytes()
         record = abi.STATISTICS.unpack(int.from_bytes(pattern, "little"))
         status = abi.Status(record["status"] | self.kernel.read(abi.Register.STATUS))
         raise_for_status(self.name, status)
         if record["version"] != abi.ABI_VERSION:
-            raise DeviceError(
+            raise DeviceLostError(
                 f"device sim: statistics of version {record['version']}, not {abi.ABI_VERSION}; "
                 "nothing, or something else, was written to their buffer"
             )
@@ -266,7 +290,7 @@ class Simulator(Closing):
     def reset(self) -> None:
         """Pull the reset line, whatever goes on; the next run loads the image again."""
         self.kernel.reset()
-        self._loaded = False
+        self._loaded = self._running = False
 
     def _put(self, address: int, data: Words) -> None:
         self.kernel.memory[address : address + len(data)] = data
@@ -276,6 +300,7 @@ class Simulator(Closing):
 
     def close(self) -> None:
         """End the simulation."""
+        self._closed = True
         self.kernel.close()
 
     def _wait(self) -> None:
@@ -285,8 +310,7 @@ class Simulator(Closing):
         while not kernel.interrupt:
             kernel.advance(SLICE_CYCLES)
             if time.monotonic() > deadline and not kernel.interrupt:
-                self.reset()
-                raise DeviceError(
+                raise DeviceTimeoutError(
                     f"device sim: no result after {self._options.timeout_s:g} s; give it more "
                     "time, or fewer words"
                 )
