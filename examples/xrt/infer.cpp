@@ -3,6 +3,7 @@
 // The same program runs on a card and on the kernel's RTL behind XRT's hardware emulation; which one
 // it is, XRT decides by its environment. See README.md for how the files come about.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
@@ -50,8 +51,10 @@ void finish(const xrt::run& run) {
     for (;;) {
         const auto state = run.state();
         if (state == ERT_CMD_STATE_COMPLETED) return;
-        if (state == ERT_CMD_STATE_ERROR || state == ERT_CMD_STATE_ABORT)
-            throw std::runtime_error("XRT reports that the run failed");
+        if (state != ERT_CMD_STATE_NEW && state != ERT_CMD_STATE_QUEUED &&
+            state != ERT_CMD_STATE_SUBMITTED && state != ERT_CMD_STATE_RUNNING)
+            throw std::runtime_error("XRT reports that the run failed: state " +
+                                     std::to_string(state));
         std::this_thread::sleep_for(std::chrono::microseconds(100));
     }
 }
@@ -64,6 +67,9 @@ void infer(char** arguments) {
     const size_t input_bytes = std::stoul(arguments[5]);
     const size_t output_bytes = std::stoul(arguments[6]);
     const size_t bus_bytes = std::stoul(arguments[7]);
+    if (input_bytes == 0 || bus_bytes == 0 || input.empty() || input.size() % input_bytes != 0)
+        throw std::runtime_error(std::string(arguments[3]) + ": is not of whole words of " +
+                                 arguments[5] + " bytes");
     const size_t words = input.size() / input_bytes;
 
     xrt::device device(0);
@@ -93,8 +99,10 @@ void infer(char** arguments) {
     const auto record = statistics.map<const uint32_t*>();
     if (record[1] != 0) throw std::runtime_error("the kernel reports status " + std::to_string(record[1]));
     outputs.sync(XCL_BO_SYNC_BO_FROM_DEVICE);
-    std::ofstream(output_path, std::ios::binary)
-        .write(outputs.map<const char*>(), static_cast<std::streamsize>(words * output_bytes));
+    std::ofstream output(output_path, std::ios::binary);
+    output.write(outputs.map<const char*>(), static_cast<std::streamsize>(words * output_bytes));
+    output.close();
+    if (!output) throw std::runtime_error(output_path + ": cannot be written");
     std::printf("%zu words in %u cycles\n", words, record[2]);
 }
 

@@ -7,7 +7,7 @@ import sys
 
 import numpy as np
 
-from trencadis_host import Session
+from trencadis_host import ContainerError, DeviceError, InputError, Session
 
 
 def main(model: str, inputs: str, outputs: str, device: str = "emulator") -> None:
@@ -20,4 +20,9 @@ def main(model: str, inputs: str, outputs: str, device: str = "emulator") -> Non
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    if len(sys.argv) not in (4, 5):
+        sys.exit("usage: infer.py MODEL INPUTS OUTPUTS [DEVICE]")
+    try:
+        main(*sys.argv[1:])
+    except (ContainerError, DeviceError, InputError, OSError) as error:
+        sys.exit(f"infer.py: {error}")

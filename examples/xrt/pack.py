@@ -6,7 +6,8 @@ import click
 import numpy as np
 
 from trencadis_host.packing import pack_inputs, unpack_outputs
-from trencadis_hw.container import Overlay
+from trencadis_hw.container import ContainerError, InputError, Overlay
+from trencadis_hw.reported import reported
 
 FILE = click.Path(path_type=Path)
 
@@ -18,16 +19,18 @@ FILE = click.Path(path_type=Path)
 @click.option("--unpack", is_flag=True, help="SOURCE is what infer wrote, TARGET an .npy file.")
 def main(model: Path, source: Path, target: Path, unpack: bool) -> None:
     """Pack SOURCE (.npy) into the folder TARGET."""
-    overlay = Overlay.load(model)
-    if unpack:
-        words = np.fromfile(source, np.uint8).reshape(-1, overlay.output_bytes)
-        np.save(target, unpack_outputs(overlay, words))
-        return
-    target.mkdir(parents=True, exist_ok=True)
-    sizes = (overlay.input_bytes, overlay.output_bytes, overlay.kernel.bus_bytes)
-    (target / "image").write_bytes(overlay.image)
-    (target / "input").write_bytes(pack_inputs(overlay, np.load(source)).tobytes())
-    (target / "sizes").write_text(" ".join(map(str, sizes)) + "\n")
+    with reported("pack.py", bad_input=(ContainerError, InputError, OSError, ValueError)):
+        overlay = Overlay.load(model)
+        if unpack:
+            words = np.fromfile(source, np.uint8).reshape(-1, overlay.output_bytes)
+            np.save(target, unpack_outputs(overlay, words))
+            return
+        packed = pack_inputs(overlay, np.load(source))
+        target.mkdir(parents=True, exist_ok=True)
+        sizes = (overlay.input_bytes, overlay.output_bytes, overlay.kernel.bus_bytes)
+        (target / "image").write_bytes(overlay.image)
+        (target / "input").write_bytes(packed.tobytes())
+        (target / "sizes").write_text(" ".join(map(str, sizes)) + "\n")
 
 
 if __name__ == "__main__":

@@ -247,6 +247,6 @@ def _text(data: bytes) -> str:
 def _notes(data: bytes) -> Mapping[str, Any]:
     try:
         notes = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return notes if isinstance(notes, dict) else {}
