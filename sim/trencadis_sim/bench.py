@@ -22,6 +22,7 @@ from trencadis_host.benchmark import cycles_per_word, random_inputs
 from trencadis_host.session import Session
 from trencadis_hw.container import write_atomically
 from trencadis_sim.reported import reported
+from trencadis_sim.throughput import hardware_table, measure_board, write_results
 
 __all__ = ["main", "measure"]
 
@@ -168,11 +169,27 @@ def _table(figures: dict[str, Any]) -> Table:
 @click.option("--build", type=FILE, default=Path("build"), show_default=True)
 @click.option("--words", type=click.IntRange(8), default=160, show_default=True, help="On the RTL.")
 @click.option("--runs", type=click.IntRange(1), default=3, show_default=True, help="Timed runs.")
-def main(model: Path, board: str, build: Path, words: int, runs: int) -> None:
-    """Measure MODEL, and write the figures to BUILD/bench/network.json too."""
+@click.option(
+    "--boards",
+    default="u250,zu3eg",
+    show_default=True,
+    help="Boards to model the reference network on, with commas between; empty for none.",
+)
+@click.option(
+    "--simulate",
+    is_flag=True,
+    help="Simulate the reference network on a core of each of them; building takes minutes.",
+)
+def main(
+    model: Path, board: str, build: Path, words: int, runs: int, boards: str, simulate: bool
+) -> None:
+    """Measure MODEL, and model the reference network on cards.
+
+    Writes BUILD/bench/network.json and BUILD/bench/hardware.json.
+    """
     folder = build / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    messages = Console(stderr=True)
+    messages, console = Console(stderr=True), Console(width=110)
     with reported("bench"), messages.status("measuring") as status:
         figures = measure(
             model,
@@ -184,7 +201,15 @@ def main(model: Path, board: str, build: Path, words: int, runs: int) -> None:
             progress=status.update,
         )
     write_atomically(folder / "network.json", (json.dumps(figures, indent=2) + "\n").encode())
-    Console().print(_table(figures))
+    console.print(_table(figures))
+    with reported("bench"), messages.status("modelling") as status:
+        results = {
+            name: measure_board(name, build, simulate=simulate, progress=status.update)
+            for name in filter(None, boards.split(","))
+        }
+    if results:
+        write_results(results, build)
+        console.print(hardware_table(results))
 
 
 if __name__ == "__main__":

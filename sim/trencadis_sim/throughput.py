@@ -7,7 +7,7 @@ cores are those that fit the part by `trencadis_sim.synth`; the clock is a state
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ __all__ = [
     "hardware_table",
     "host_bytes_per_s",
     "measure",
+    "measure_board",
     "model_throughput",
     "write_results",
 ]
@@ -249,6 +250,17 @@ def measure(board: Board, build: Path) -> dict[str, Any]:
     return figures
 
 
+def measure_board(
+    name: str, build: Path, *, simulate: bool, progress: Callable[[str], None]
+) -> dict[str, Any]:
+    """What `measure` finds of a board by name, after simulating one of its cores if asked to."""
+    board = load_board(name)
+    if simulate:
+        run_reference(board, Kind.SPARSE_SPARSE, words=WORDS, build=build, progress=progress)
+    progress(f"modelling {name}")
+    return measure(board, build)
+
+
 def _table(figures: Mapping[str, Any]) -> Table:
     table = Table(
         title=f"reference network on {figures['board']}: {figures['words_per_s']:,.0f} words/s, "
@@ -362,12 +374,7 @@ def main(boards: tuple[str, ...], build: Path, simulate: bool) -> None:
     results = {}
     for name in boards or ("u250", "zu3eg"):
         with reported("throughput"), messages.status(f"modelling {name}") as status:
-            board = load_board(name)
-            if simulate:
-                run_reference(
-                    board, Kind.SPARSE_SPARSE, words=WORDS, build=build, progress=status.update
-                )
-            results[name] = measure(board, build)
+            results[name] = measure_board(name, build, simulate=simulate, progress=status.update)
         console.print(_table(results[name]))
     console.print(hardware_table(results))
     write_results(results, build)

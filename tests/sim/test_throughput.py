@@ -1,14 +1,26 @@
 """The throughput model: the arithmetic of its factors, and what bounds it."""
 
+import io
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import Compiled, compile_model
-from trencadis_sim.throughput import PUBLISHED, model_throughput
+from trencadis_hw.config import KernelConfig
+from trencadis_sim.synth import cores_that_fit, load_baseline
+from trencadis_sim.throughput import (
+    PUBLISHED,
+    hardware_table,
+    measure,
+    model_throughput,
+    write_results,
+)
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 
@@ -66,3 +78,66 @@ def test_a_board_that_shares_memory_with_the_host_has_no_link(compiled: Compiled
 def test_published_figures_are_those_of_the_publication() -> None:
     assert PUBLISHED["u250"]["sparse-sparse"] == 1_369_863
     assert PUBLISHED["zu3eg"]["sparse-sparse"] == 45_455
+
+
+def figures(board: str, **changes: Any) -> dict[str, Any]:
+    """As `measure` gives them."""
+    return {
+        "board": board,
+        "words_per_s": 3e6,
+        "published_words_per_s": PUBLISHED.get(board, {}),
+        "cores": 20,
+        "clock_mhz": 250.0,
+        "cycles_per_word": 1569.5,
+        "multiplier_use": 0.9,
+        "synthesis_matches": True,
+        "lut_per_multiplier": 111.1,
+        "cores_that_fit": {"all": 20},
+        "simulated": {"simulated_cycles_per_s": 1234.0},
+    } | changes
+
+
+def printed(results: dict[str, Any]) -> str:
+    text = io.StringIO()
+    Console(width=110, file=text).print(hardware_table(results))
+    return text.getvalue()
+
+
+def test_the_table_says_where_every_figure_comes_from() -> None:
+    text = printed({"u250": figures("u250"), "zu3eg": figures("zu3eg")})
+    assert "1,369,863" in text
+    assert f"{3e6 / 1_369_863:.2f}" in text
+    assert "simulated RTL" in text
+    assert "1,234" in text
+    assert "111.1" in text
+
+
+def test_what_was_not_simulated_or_synthesised_is_not_claimed_to_be() -> None:
+    plain = figures("u250", synthesis_matches=False)
+    del plain["simulated"]
+    text = printed({"u250": plain})
+    assert "not synthesised" in text
+    assert "111.1" not in text
+    assert "simulated" not in text.replace("not synthesised", "")
+    assert "predicted" in text
+
+
+@pytest.mark.parametrize("name", ["u250", "zu3eg"])
+def test_the_cores_of_a_board_fit_it_by_the_baseline(name: str) -> None:
+    board, baseline = load_board(name), load_baseline(name)
+    if baseline is None:
+        pytest.skip("there is no baseline")
+    kernel = KernelConfig.from_dict(dict(board.kernel))
+    assert baseline["multipliers_per_core"] == kernel.core.multipliers
+    fitting = cores_that_fit(board, baseline["core"], baseline["around_cores"])
+    assert fitting == baseline["cores_that_fit"]
+    assert kernel.cores * board.kernels <= fitting["all"]
+
+
+def test_figures_are_json_although_nothing_bounds_the_link(tmp_path: Path) -> None:
+    found = measure(load_board("zu3eg"), tmp_path)
+    assert found["factors"]["words/s by the host's link"]["value"] is None
+    assert found["words_per_s"] == found["cores"] * 200e6 / found["cycles_per_word"]
+    write_results({"zu3eg": found}, tmp_path)
+    text = (tmp_path / "bench" / "hardware.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["zu3eg"] == found
