@@ -4,7 +4,8 @@
 
 A batch is cut into pieces that are handed out to compute units. Every compute unit has two sets of
 buffers, so the next piece's words are on the card before the last piece is done. One thread talks
-to XRT; `submit` only puts words into its queue.
+to XRT; `submit` only puts words into its queue. If a call of XRT's does not come back, the device
+is given up: nothing can be done about that thread.
 """
 
 import contextlib
@@ -12,16 +13,16 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Sequence
+from concurrent.futures import Future, InvalidStateError
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics, raise_for_status
-from trencadis_host.door import Card, Door, RunState
+from trencadis_host.door import Door, RunState
 from trencadis_host.faults import (
     DeviceAbortedError,
     DeviceLostError,
@@ -33,9 +34,11 @@ from trencadis_host.faults import (
 )
 from trencadis_host.xclbin import Xclbin, XclbinError
 from trencadis_host.xrt_capi import open_library
+from trencadis_host.xrt_card import LoadedCard
 from trencadis_host.xrt_pyxrt import open_binding
 from trencadis_host.xrt_setup import check_setup
-from trencadis_host.xrt_unit import KERNEL_NAME, LoadedUnit, Record
+from trencadis_host.xrt_unit import KERNEL_NAME, LoadedUnit, Record, Slot
+from trencadis_host.xrt_watch import Watch
 from trencadis_hw import abi
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
@@ -56,6 +59,12 @@ driver's do not come back before the end."""
 GRACE_S = 5.0
 """Seconds in which a kernel must end a run that it was told to abort."""
 
+STUCK_S = 120.0
+"""Seconds in which a call of XRT's must come back; starting a simulator takes the longest."""
+
+CLOSE_S = 20.0
+"""Seconds that closing waits for XRT."""
+
 
 @dataclass(eq=False)
 class Batch:
@@ -64,7 +73,7 @@ class Batch:
     results: Words
     pieces: int
     future: Future[tuple[Words, Statistics]] = field(default_factory=Future)
-    records: list[tuple[int, Record]] = field(default_factory=list)
+    records: list[tuple[LoadedUnit, Record]] = field(default_factory=list)
     dropped: bool = False
 
 
@@ -111,25 +120,31 @@ class XrtDevice(Closing):
         timeout_s: float,
     ) -> None:
         self._name = name
-        self._door = door
-        self._numbers = list(numbers)
-        self._path = path
         self._overlay = overlay
         self._timeout_s = timeout_s
         try:
-            self._xclbin = Xclbin.load(path)
+            xclbin = Xclbin.load(path)
         except XclbinError as error:
             raise WrongBitstreamError(f"device {name}: {error}") from error
-        _check_xclbin(name, self._xclbin, overlay)
-        self._cards: list[Card] = []
-        self._units: list[LoadedUnit] = []
+        _check_xclbin(name, xclbin, overlay)
+        # The bitstream is XRT's business, and large.
+        xclbin = replace(xclbin, sections={})
+        self._cards = [LoadedCard(name, door, number, xclbin, overlay) for number in numbers]
+        self._units = len(numbers) * sum(unit.kernel == KERNEL_NAME for unit in xclbin.units)
         self._queue: deque[Work] = deque()
+        self._batches: set[Batch] = set()
         self._changed = threading.Condition()
-        self._closing = False
+        self._gone: DeviceError | None = None
         self._pause_s = PAUSES_S[0]
-        self._open()
+        self._opened: Future[None] = Future()
+        self._watch = Watch(STUCK_S, self._overdue)
         self._thread = threading.Thread(target=self._serve, name=f"device {name}", daemon=True)
         self._thread.start()
+        try:
+            self._opened.result()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def name(self) -> str:
@@ -139,7 +154,7 @@ class XrtDevice(Closing):
     @property
     def units(self) -> int:
         """Compute units in use."""
-        return len(self._units)
+        return self._units
 
     def run(self, words: Words) -> tuple[Words, Statistics]:
         """Compute words; see `Device.run`."""
@@ -155,10 +170,14 @@ class XrtDevice(Closing):
     def submit(self, words: Words) -> Future[tuple[Words, Statistics]]:
         """Compute words later; what `run` returns, or raises, is in the future.
 
+        Cards wait while the future's callbacks run.
+
         Raises
         ------
         DeviceAbortedError
             If the device is closed.
+        DeviceLostError
+            If a call of XRT's has not come back.
         """
         return self._submit(words).future
 
@@ -171,9 +190,11 @@ class XrtDevice(Closing):
             Work(batch, words[start:end], results[start:end])
             for start, end in zip(starts, starts[1:], strict=False)
         ]
+        batch.future.add_done_callback(lambda future: self._batches.discard(batch))
         with self._changed:
-            if self._closing:
-                raise DeviceAbortedError(f"device {self._name} is closed; open another session")
+            if self._gone is not None:
+                raise type(self._gone)(str(self._gone))
+            self._batches.add(batch)
             self._queue.extend(pieces)
             self._changed.notify_all()
         return batch
@@ -181,95 +202,111 @@ class XrtDevice(Closing):
     def close(self) -> None:
         """Let go of everything; words that are not computed yet are given up."""
         with self._changed:
-            if self._closing:
+            if self._gone is not None:
                 return
-            self._closing = True
+            self._gone = DeviceAbortedError(f"device {self._name} is closed; open another session")
             self._changed.notify_all()
-        self._thread.join()
+        self._thread.join(CLOSE_S)
+        self._watch.close()
+        self._give_up()
 
     def _cut(self, count: int) -> list[int]:
-        """Where pieces of a batch begin, and where the last one ends."""
+        """Where pieces of a batch begin, and where the last one ends.
+
+        All compute units get equally many, as far as there are words.
+        """
         word_bytes = max(self._overlay.input_bytes, self._overlay.output_bytes)
         most = max(1, PIECE_BYTES // word_bytes)
-        pieces = max(-(-count // most), min(len(self._units), count), 1)
+        pieces = -(-count // (most * self._units)) * self._units
+        pieces = max(1, min(pieces, count))
         return [count * piece // pieces for piece in range(pieces + 1)]
 
-    # What follows runs in the thread that talks to XRT; only `_open` also runs before there is one.
+    def _overdue(self) -> None:
+        """Give up the device: a call of XRT's has not come back."""
+        with self._changed:
+            if self._gone is None:
+                self._gone = DeviceLostError(
+                    f"device {self._name}: a call of XRT's did not come back in {STUCK_S:g} s; "
+                    "end this program, and look at the card or its simulator"
+                )
+        self._give_up()
 
-    def _open(self) -> None:
-        """Open cards and compute units, and put the network on them."""
-        try:
-            for number in self._numbers:
-                card = self._door.open(number)
-                self._cards.append(card)
-                self._check_platform(card, number)
-                card.load(self._path)
-                for unit in self._xclbin.units:
-                    if unit.kernel == KERNEL_NAME:
-                        self._units.append(LoadedUnit(card.unit(unit.name), self._overlay))
-        except BaseException:
-            self._let_go()
-            raise
+    def _give_up(self) -> None:
+        """Fail whatever is waited for, as the device is gone."""
+        error = self._gone
+        assert error is not None
+        with contextlib.suppress(InvalidStateError):
+            self._opened.set_exception(error)
+        for batch in list(self._batches):
+            _fail(batch, error)
 
-    def _check_platform(self, card: Card, number: int) -> None:
-        """XRT checks the platform of real cards itself; names of theirs are not the platform's."""
-        wanted = self._xclbin.platform
-        if self._xclbin.emulated and card.platform and card.platform != wanted:
-            raise WrongBitstreamError(
-                f"device {self._name}: {self._path} is for platform {wanted}, card {number} is a "
-                f"{card.platform}; build it for that one"
-            )
-
-    def _let_go(self) -> None:
-        """Close whatever is open."""
-        for opened in (*self._units, *self._cards):
-            with contextlib.suppress(DeviceError):
-                opened.close()
-        self._units, self._cards = [], []
+    # What follows runs in the thread that talks to XRT.
 
     def _serve(self) -> None:
+        try:
+            for card in self._cards:
+                with self._watch:
+                    card.open()
+        except BaseException as error:
+            with contextlib.suppress(InvalidStateError):
+                self._opened.set_exception(error)
+        else:
+            with contextlib.suppress(InvalidStateError):
+                self._opened.set_result(None)
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._queue or self._busy() or self._closing)
-                if self._closing:
+                self._changed.wait_for(lambda: self._queue or self._busy() or self._gone)
+                if self._gone:
                     break
-            opened = bool(self._units)
-            try:
-                if not opened:
-                    self._open()
-                    opened = True
-                self._step()
-            except BaseException as error:
-                if not isinstance(error, DeviceError):
-                    error = DeviceError(f"device {self._name}: {type(error).__name__}: {error}")
-                # What has not begun gets another chance, unless there is no card to begin on.
-                self._fail_all(error, waiting=not opened)
-        error = DeviceAbortedError(f"device {self._name} was closed before a run was over")
-        self._fail_all(error, waiting=True)
+            self._step()
+        for card in self._cards:
+            with self._watch:
+                card.close()
+        self._give_up()
 
     def _busy(self) -> bool:
-        return any(unit.running for unit in self._units)
+        return any(unit.running for _, unit in self._units_open())
+
+    def _units_open(self) -> list[tuple[LoadedCard, LoadedUnit]]:
+        return [(card, unit) for card in self._cards for unit in card.units]
 
     def _step(self) -> None:
         """Start what can be started, and see what is over."""
+        self._reopen()
         self._start()
         over = False
-        for unit in self._units:
-            if unit.running:
-                over |= self._look(unit)
+        for card, unit in self._units_open():
+            if unit.running and unit in card.units:
+                over |= self._look(card, unit)
         if over:
             self._pause_s = PAUSES_S[0]
             return
         with self._changed:
-            room = any(unit.free for unit in self._units)
-            if not (room and self._queue) and not self._closing:
+            room = any(unit.ready for _, unit in self._units_open())
+            if not (room and self._queue) and not self._gone:
                 self._changed.wait(self._pause_s)
         self._pause_s = min(2 * self._pause_s, PAUSES_S[1])
+
+    def _reopen(self) -> None:
+        """Open cards that were lost, if there is something to do; without them nothing is done."""
+        for card in self._cards:
+            if card.units or not self._queue:
+                continue
+            try:
+                with self._watch:
+                    card.open()
+            except BaseException as error:
+                with self._changed:
+                    waiting = list(self._queue)
+                    self._queue.clear()
+                for work in waiting:
+                    _fail(work.batch, self._named(error))
+                return
 
     def _start(self) -> None:
         """Hand out pieces, to the compute unit that has the fewest."""
         while True:
-            free = [unit for unit in self._units if unit.free]
+            free = [one for one in self._units_open() if one[1].ready]
             with self._changed:
                 if not free or not self._queue:
                     return
@@ -277,77 +314,104 @@ class XrtDevice(Closing):
             batch = work.batch
             if batch.dropped or not _wanted(batch):
                 continue  # cancelled, or another piece has failed
-            unit = min(free, key=lambda unit: len(unit.running))
+            card, unit = min(free, key=lambda one: len(one[1].running))
             try:
-                unit.start(work)
-            except DeviceError as error:
-                _fail(batch, error)
+                with self._watch:
+                    unit.start(work)
+            except BaseException as error:
+                self._failed(card, batch, error)
 
-    def _look(self, unit: LoadedUnit) -> bool:
+    def _look(self, card: LoadedCard, unit: LoadedUnit) -> bool:
         """Whether a compute unit's oldest run is over; its results are fetched."""
         slot = unit.running[0]
-        state = slot.state()
-        if state is RunState.PENDING:
-            if time.monotonic() - unit.since > self._timeout_s:
-                self._give_up(unit)
-                return True
-            return False
-        work = slot.work
-        assert isinstance(work, Work)
+        work = _work(slot)
         batch = work.batch
         try:
+            with self._watch:
+                state = slot.state()
+            if state is RunState.PENDING:
+                self._check_time(unit, batch)
+                return False
+            if unit.aborted:
+                unit.finished()
+                return True
             if state is RunState.FAILED:
                 raise DeviceLostError(
                     f"device {self._name}: XRT reports that a run failed; see its messages"
                 )
-            record = slot.record()
-            _check_status(self._name, abi.Status(record["status"]), self._path)
-            slot.fetch()
-        except DeviceError as error:
+            with self._watch:
+                record = slot.record()
+            status = abi.Status(record["status"])
+            if status & abi.Status.NO_IMAGE and not slot.loads:
+                # The run before this one was to load the image, and failed.
+                unit.loaded = False
+                with self._changed:
+                    self._queue.appendleft(work)
+            else:
+                raise_for_status(self._name, status)
+                with self._watch:
+                    slot.fetch()
+                batch.records.append((unit, record))
+        except BaseException as error:
             unit.loaded = False
-            _fail(batch, error)
-            if isinstance(error, DeviceLostError):
-                raise
-        else:
-            batch.records.append((self._units.index(unit), record))
-            if len(batch.records) == batch.pieces and not batch.future.done():
-                batch.future.set_result((batch.results, merge(batch.records)))
+            self._failed(card, batch, error)
         unit.finished()
+        if len(batch.records) == batch.pieces:
+            with contextlib.suppress(InvalidStateError):
+                batch.future.set_result((batch.results, merge(batch.records)))
         return True
 
-    def _give_up(self, unit: LoadedUnit) -> None:
-        """End a run that takes too long; if the kernel does not let go, the card is given up."""
-        slot = unit.running[0]
-        work = slot.work
-        assert isinstance(work, Work)
-        error = DeviceTimeoutError(
-            f"device {self._name}: no result after {self._timeout_s:g} s; give it more time, or "
-            "fewer words"
-        )
-        _fail(work.batch, error)
-        unit.loaded = False
-        if unit.abort():
-            deadline = time.monotonic() + GRACE_S
-            while time.monotonic() < deadline:
-                if slot.state() is not RunState.PENDING:
-                    unit.finished()
+    def _check_time(self, unit: LoadedUnit, batch: Batch) -> None:
+        """Have a run ended that takes too long.
+
+        Raises
+        ------
+        DeviceTimeoutError
+            If the kernel cannot be told, or does not stop.
+        """
+        late_s = time.monotonic() - unit.since
+        if late_s <= (GRACE_S if unit.aborted else self._timeout_s):
+            return
+        text = f"no result after {self._timeout_s:g} s; give it more time, or fewer words"
+        if not unit.aborted:
+            _fail(batch, DeviceTimeoutError(f"device {self._name}: {text}"))
+            with self._watch:
+                if unit.abort():
                     return
-                time.sleep(PAUSES_S[1])
         raise DeviceTimeoutError(
-            f"{error}; the kernel does not stop either, so the card is opened afresh"
+            f"device {self._name}: {text}; the kernel does not stop either, so the card is opened "
+            "afresh"
         )
 
-    def _fail_all(self, error: DeviceError, *, waiting: bool) -> None:
-        """Give up all that is under way, and the cards; the next run opens them again."""
-        given_up = [slot.work for unit in self._units for slot in unit.running]
-        if waiting:
+    def _failed(self, card: LoadedCard, batch: Batch, error: BaseException) -> None:
+        """Fail a batch; and close its card, if that is to blame.
+
+        Whatever else runs there fails too if the card is lost, and begins again if only a kernel
+        hangs.
+        """
+        named = self._named(error)
+        _fail(batch, named)
+        if named is error and not isinstance(named, DeviceLostError | DeviceTimeoutError):
+            return
+        others = [_work(slot) for unit in card.units for slot in unit.running]
+        with self._watch:
+            card.close()
+        if isinstance(named, DeviceTimeoutError):
             with self._changed:
-                given_up += self._queue
-                self._queue.clear()
-        for work in given_up:
-            if isinstance(work, Work):
-                _fail(work.batch, error)
-        self._let_go()
+                self._queue.extendleft(reversed(others))
+        else:
+            for work in others:
+                _fail(work.batch, named)
+
+    def _named(self, error: BaseException) -> DeviceError:
+        if isinstance(error, DeviceError):
+            return error
+        return DeviceError(f"device {self._name}: {type(error).__name__}: {error}")
+
+
+def _work(slot: Slot) -> Work:
+    assert isinstance(slot.work, Work)
+    return slot.work
 
 
 def _wanted(batch: Batch) -> bool:
@@ -357,16 +421,16 @@ def _wanted(batch: Batch) -> bool:
 
 
 def _fail(batch: Batch, error: DeviceError) -> None:
-    if _wanted(batch):
+    with contextlib.suppress(InvalidStateError):
         batch.future.set_exception(error)
 
 
-def merge(records: Sequence[tuple[int, Record]]) -> Statistics:
-    """What a batch took, from what its pieces took.
+def merge(records: Sequence[tuple[Hashable, Record]]) -> Statistics:
+    """What a batch took, from what its pieces took on which compute unit.
 
     Compute units work at the same time: cycles are those of the one that took the most.
     """
-    per_unit: dict[int, Record] = {}
+    per_unit: dict[Hashable, Record] = {}
     gaps = span = 0
     for unit, record in records:
         total = per_unit.setdefault(unit, dict.fromkeys(record, 0))
@@ -394,23 +458,18 @@ def _check_xclbin(name: str, xclbin: Xclbin, overlay: Overlay) -> None:
             f"device {name}: {xclbin.path} has no kernel {KERNEL_NAME!r} (it has: {found}); "
             "build one with: make bitstream"
         )
+    version = xclbin.notes.get("abi", abi.ABI_VERSION)
+    if version != abi.ABI_VERSION:
+        raise WrongBitstreamError(
+            f"device {name}: {xclbin.path} is for version {version} of the formats, not "
+            f"{abi.ABI_VERSION}; build it with this release"
+        )
     noted = xclbin.notes.get("configuration")
     if noted is not None and noted != f"{overlay.kernel.digest:016x}":
         raise WrongImageError(
             f"device {name}: the model was compiled for kernel {overlay.kernel.digest:016x}, "
             f"{xclbin.path} has {noted}; compile the model for that board"
         )
-
-
-def _check_status(name: str, status: abi.Status, path: Path) -> None:
-    if status & abi.Status.BAD_IMAGE:
-        raise WrongImageError(
-            f"device {name}: the kernel in {path} refused the image, which was compiled for other "
-            "hardware; compile the model for that board"
-        )
-    if status & abi.Status.ABORTED:
-        raise DeviceAbortedError(f"device {name}: the run was aborted")
-    raise_for_status(name, status)
 
 
 def open_door() -> Door:

@@ -1,5 +1,6 @@
 """A compute unit with its network: buffers that are kept, and runs that queue behind each other."""
 
+import contextlib
 import time
 from typing import Protocol
 
@@ -7,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_host.door import Buffer, RunState, Unit
-from trencadis_host.faults import DeviceLostError
+from trencadis_host.faults import DeviceLostError, WrongBitstreamError
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 
@@ -66,15 +67,18 @@ class Slot:
         self._unit = unit
         self._overlay = overlay
         self._groups = groups
-        self._inputs: Buffer | None = None
-        self._outputs: Buffer | None = None
-        self._statistics = unit.buffer(STATISTICS_BYTES, groups[abi.Register.STATISTICS])
+        self._buffers: dict[abi.Register, Buffer] = {}
         self._run = unit.run()
-        self._run.set_buffer(_NUMBER[abi.Register.IMAGE], image)
-        self._run.set_buffer(_NUMBER[abi.Register.STATISTICS], self._statistics)
-        beats = -(-len(overlay.image) // overlay.kernel.bus_bytes)
-        self._run.set_scalar(_NUMBER[abi.Register.IMAGE_BEATS], beats)
+        try:
+            self._run.set_buffer(_NUMBER[abi.Register.IMAGE], image)
+            self._statistics = self._grown(abi.Register.STATISTICS, STATISTICS_BYTES)
+            beats = -(-len(overlay.image) // overlay.kernel.bus_bytes)
+            self._run.set_scalar(_NUMBER[abi.Register.IMAGE_BEATS], beats)
+        except BaseException:
+            self.close()
+            raise
         self.work: Work | None = None
+        self.loads = False
 
     def start(self, work: Work, *, load: bool) -> None:
         """Copy words to the card, and queue their computation.
@@ -85,10 +89,10 @@ class Slot:
             If the card fails, or has no memory for them.
         """
         words, results = work.words, work.results
-        self._inputs = self._grown(self._inputs, abi.Register.INPUT, words.nbytes)
-        self._outputs = self._grown(self._outputs, abi.Register.OUTPUT, results.nbytes)
-        self._inputs.host[: words.nbytes] = words.reshape(-1)
-        self._inputs.to_card(words.nbytes)
+        inputs = self._grown(abi.Register.INPUT, words.nbytes)
+        self._grown(abi.Register.OUTPUT, results.nbytes)
+        inputs.host[: words.nbytes] = words.reshape(-1)
+        inputs.to_card(words.nbytes)
         command = abi.Command.LOAD | abi.Command.RUN if load else abi.Command.RUN
         beats = words.nbytes // self._overlay.kernel.bus_bytes
         for register, value in (
@@ -101,7 +105,7 @@ class Slot:
         self._statistics.host[:] = 0
         self._statistics.to_card(STATISTICS_BYTES)
         self._run.start()
-        self.work = work
+        self.work, self.loads = work, load
 
     def state(self) -> RunState:
         """How far the run is."""
@@ -114,44 +118,50 @@ class Slot:
         ------
         DeviceLostError
             If it did not.
+        WrongBitstreamError
+            If it did in another version of the formats.
         """
         self._statistics.to_host(STATISTICS_BYTES)
         packed = int.from_bytes(self._statistics.host[:STATISTICS_BYTES].tobytes(), "little")
         record = abi.STATISTICS.unpack(packed)
+        if not record["version"]:
+            raise DeviceLostError("a run ended without a report; was the card reset?")
         if record["version"] != abi.ABI_VERSION:
-            raise DeviceLostError(
+            raise WrongBitstreamError(
                 f"the kernel reported version {record['version']} of the formats, not "
-                f"{abi.ABI_VERSION}; is the card's bitstream of this release?"
+                f"{abi.ABI_VERSION}; build its bitstream with this release"
             )
         return record
 
     def fetch(self) -> None:
         """Copy the results to where they belong."""
         assert self.work is not None
-        assert self._outputs is not None
-        results = self.work.results
-        self._outputs.to_host(results.nbytes)
-        results.reshape(-1)[:] = self._outputs.host[: results.nbytes]
+        results, outputs = self.work.results, self._buffers[abi.Register.OUTPUT]
+        outputs.to_host(results.nbytes)
+        results.reshape(-1)[:] = outputs.host[: results.nbytes]
 
     def close(self) -> None:
         """Give everything back."""
-        self._run.close()
-        for buffer in (self._inputs, self._outputs, self._statistics):
-            if buffer is not None:
-                buffer.close()
+        with contextlib.ExitStack() as parts:
+            for buffer in self._buffers.values():
+                parts.callback(buffer.close)
+            parts.callback(self._run.close)
 
-    def _grown(self, buffer: Buffer | None, register: abi.Register, size: int) -> Buffer:
+    def _grown(self, register: abi.Register, size: int) -> Buffer:
         """A buffer of at least that size, passed to the run."""
-        if buffer is not None and len(buffer.host) >= size:
-            return buffer
+        buffer = self._buffers.get(register)
         if buffer is not None:
-            if register == abi.Register.INPUT:
-                self._inputs = None
-            else:
-                self._outputs = None
+            if len(buffer.host) >= size:
+                return buffer
+            del self._buffers[register]
             buffer.close()
         grown = self._unit.buffer(1 << (size - 1).bit_length(), self._groups[register])
-        self._run.set_buffer(_NUMBER[register], grown)
+        try:
+            self._run.set_buffer(_NUMBER[register], grown)
+        except BaseException:
+            grown.close()
+            raise
+        self._buffers[register] = grown
         return grown
 
 
@@ -161,29 +171,58 @@ class LoadedUnit:
     Parameters
     ----------
     unit : Unit
-        The compute unit.
+        The compute unit; it is closed with this, or if this cannot be made.
     overlay : Overlay
         The network.
+
+    Attributes
+    ----------
+    free, running : list of Slot
+        Slots without, and with a run, the oldest first.
+    loaded : bool
+        The image is there, or will be when what is running is over.
+    aborted : bool
+        The oldest run was told to end.
+    since : float
+        `time.monotonic` when the oldest run began, or was told to end.
     """
 
     def __init__(self, unit: Unit, overlay: Overlay) -> None:
-        self._unit = unit
-        groups = {
-            register: unit.group(_NUMBER[register])
-            for register in ARGUMENTS
-            if register <= abi.Register.STATISTICS
-        }
-        image = np.frombuffer(overlay.image, np.uint8)
-        self._image = unit.buffer(image.nbytes, groups[abi.Register.IMAGE])
-        self._image.host[: image.nbytes] = image
-        self._image.to_card(image.nbytes)
-        self.free = [Slot(unit, overlay, self._image, groups) for _ in range(SLOTS)]
+        with contextlib.ExitStack() as parts:
+            parts.callback(unit.close)
+            self._unit = unit
+            groups = {
+                register: unit.group(_NUMBER[register])
+                for register in ARGUMENTS
+                if register <= abi.Register.STATISTICS
+            }
+            data = np.frombuffer(overlay.image, np.uint8)
+            image = unit.buffer(data.nbytes, groups[abi.Register.IMAGE])
+            parts.callback(image.close)
+            image.host[: data.nbytes] = data
+            image.to_card(data.nbytes)
+            self.free: list[Slot] = []
+            for _ in range(SLOTS):
+                self.free.append(Slot(unit, overlay, image, groups))
+                parts.callback(self.free[-1].close)
+            self._parts = parts.pop_all()
         self.running: list[Slot] = []
-        self.loaded = False
+        self.loaded = self.aborted = False
         self.since = 0.0
 
+    @property
+    def ready(self) -> bool:
+        """Whether it takes more words."""
+        return bool(self.free) and not self.aborted
+
     def start(self, work: Work) -> None:
-        """Queue words on a free slot."""
+        """Queue words on a free slot.
+
+        Raises
+        ------
+        DeviceError
+            If the card fails, or has no memory for them; the slot stays free.
+        """
         slot = self.free.pop()
         try:
             slot.start(work, load=not self.loaded)
@@ -199,15 +238,15 @@ class LoadedUnit:
     def finished(self) -> None:
         """The oldest run is over."""
         self.free.append(self.running.pop(0))
+        self.aborted = False
         self.since = time.monotonic()
 
     def abort(self) -> bool:
-        """Ask the kernel to end its run at once; whether it could be asked."""
+        """Ask the kernel to end its oldest run at once; whether it could be asked."""
+        self.loaded, self.aborted = False, True
+        self.since = time.monotonic()
         return self._unit.write_register(abi.Register.ABORT, 1)
 
     def close(self) -> None:
         """Give everything back."""
-        for slot in self.free + self.running:
-            slot.close()
-        self._image.close()
-        self._unit.close()
+        self._parts.close()

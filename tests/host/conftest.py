@@ -1,4 +1,5 @@
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,6 @@ from trencadis_sim.hw_emu.environment import DRIVER, XRT_FOLDERS
 from trencadis_sim.xclbin import kernel_description, pack_xclbin
 
 PLATFORM = "maker_board_shell_1"
-
-FINE = abi.Status(0)
 
 BOARD = """
 title = "the smallest kernel"
@@ -143,7 +142,7 @@ def xclbin(overlay: Overlay, tmp_path: Path) -> Path:
             platform=PLATFORM,
             banks=banks,
             units=[0, 1],
-            notes={"configuration": f"{overlay.kernel.digest:016x}"},
+            notes={"abi": abi.ABI_VERSION, "configuration": f"{overlay.kernel.digest:016x}"},
         )
     )
     return path
@@ -171,6 +170,7 @@ class FakeBuffer:
         assert self.open
         self.open = False
         self.system.memory[self.group] += len(self.card)
+        self.system.note("buffer closed")
 
 
 @dataclass
@@ -182,9 +182,11 @@ class FakeRun:
     reached: RunState = RunState.DONE
 
     def set_buffer(self, argument: int, buffer: Any) -> None:
+        self.unit.system.note("set_buffer")
         self.arguments[ARGUMENTS[argument]] = buffer
 
     def set_scalar(self, argument: int, value: int) -> None:
+        self.unit.system.note("set_scalar")
         self.arguments[ARGUMENTS[argument]] = value
 
     def start(self) -> None:
@@ -193,6 +195,7 @@ class FakeRun:
         self.unit.queue.append(self)
 
     def state(self) -> RunState:
+        self.unit.system.passable.wait()
         self.unit.work()
         return self.reached
 
@@ -212,9 +215,11 @@ class FakeUnit:
     polls: int = 0
 
     def group(self, argument: int) -> int:
+        self.system.note("group")
         return self.number
 
     def buffer(self, size: int, group: int) -> FakeBuffer:
+        self.system.note("buffer")
         if size > self.system.memory[group]:
             raise DeviceMemoryError(f"no {size} bytes")
         self.system.memory[group] -= size
@@ -222,6 +227,7 @@ class FakeUnit:
         return FakeBuffer(self.system, np.zeros(size, np.uint8), np.zeros(size, np.uint8), group)
 
     def run(self) -> FakeRun:
+        self.system.note("run")
         return FakeRun(self)
 
     def write_register(self, offset: int, value: int) -> bool:
@@ -230,21 +236,19 @@ class FakeUnit:
         assert (offset, value) == (abi.Register.ABORT, 1)
         self.system.note("abort")
         if self.system.stoppable:
-            self.system.hanging = 0
+            self.system.hanging = ()
             self.end(self.queue.pop(0), abi.Status.ABORTED)
         return True
 
     def close(self) -> None:
         self.system.opened.discard((self.card, self.number))
+        self.system.note("unit closed")
 
     def work(self) -> None:
         """Compute the oldest run, after some polls."""
         self.polls += 1
-        if not self.queue or self.polls % self.system.polls or self.system.hanging:
+        if not self.queue or self.polls % self.system.polls or self.system.hangs(self.card):
             return
-        if self.system.error is not None:
-            error, self.system.error = self.system.error, None
-            raise error
         self.system.note("done")
         self.end(self.queue.pop(0), abi.Status(0))
 
@@ -257,8 +261,10 @@ class FakeUnit:
             status |= abi.Status.BAD_IMAGE * (not self.loaded)
         if not self.loaded:
             status |= abi.Status.NO_IMAGE
-        status |= self.system.status
-        self.loaded = self.loaded and not status
+        if self.system.statuses:
+            status |= self.system.statuses.pop(0)
+        if status & abi.Status.BAD_IMAGE:
+            self.loaded = False
         count = arguments[abi.Register.WORDS]
         assert arguments[abi.Register.INPUT_BEATS] * overlay.kernel.bus_bytes == (
             count * overlay.input_bytes
@@ -268,7 +274,7 @@ class FakeUnit:
             results, _ = Emulator(overlay).run(taken.reshape(count, -1))
             arguments[abi.Register.OUTPUT].card[: results.size] = results.reshape(-1)
         record = abi.STATISTICS.pack(
-            version=abi.ABI_VERSION,
+            version=self.system.version,
             status=status,
             cycles=100 + 10 * count,
             words=count,
@@ -308,24 +314,38 @@ class FakeCard:
 
 @dataclass
 class FakeXrt:
-    """A door to cards that are not there, with all that can go wrong."""
+    """A door to cards that are not there, with all that can go wrong.
+
+    `hanging` cards do not end their runs. The next event of a name in `faults` raises what is
+    there. `statuses` are those of the next runs. Nothing gets past `passable` while it is clear.
+    """
 
     overlay: Overlay
     name: str = "fake"
     platforms: list[str] = field(default_factory=lambda: [PLATFORM])
     memory: list[int] = field(default_factory=lambda: [1 << 24, 1 << 24])
     polls: int = 3
-    hanging: int = 0
+    hanging: Container[int] = ()
     stoppable: bool = True
     registers: bool = True
-    error: Exception | None = None
-    status: abi.Status = FINE
+    version: int = abi.ABI_VERSION
+    faults: dict[str, Exception] = field(default_factory=dict)
+    statuses: list[abi.Status] = field(default_factory=list)
+    passable: threading.Event = field(default_factory=threading.Event)
     events: list[str] = field(default_factory=list)
     opened: set[tuple[int, int]] = field(default_factory=set)
     allocations: int = 0
 
+    def __post_init__(self) -> None:
+        self.passable.set()
+
     def note(self, event: str) -> None:
         self.events.append(event)
+        if event in self.faults:
+            raise self.faults.pop(event)
+
+    def hangs(self, card: int) -> bool:
+        return card in self.hanging
 
     def cards(self) -> list[str]:
         return self.platforms
@@ -334,7 +354,7 @@ class FakeXrt:
         if number >= len(self.platforms):
             raise DeviceNotFoundError(f"XRT has no card {number}")
         self.note("open")
-        self.hanging = 0
+        self.hanging = ()
         return FakeCard(self, number, self.platforms[number])
 
 

@@ -95,9 +95,9 @@ def test_submitted_batches_end_in_order(open_fake, words, expected) -> None:
 
 
 def test_a_run_that_takes_too_long_is_aborted(open_fake, fake_xrt, words, expected) -> None:
-    with open_fake(timeout_s=0.05) as device:
-        fake_xrt.hanging = 1
-        with pytest.raises(faults.DeviceTimeoutError, match=r"no result after 0\.05 s"):
+    with open_fake(timeout_s=0.5) as device:
+        fake_xrt.hanging = (0,)
+        with pytest.raises(faults.DeviceTimeoutError, match=r"no result after 0\.5 s"):
             device.run(words(1))
         assert "abort" in fake_xrt.events
         assert np.array_equal(device.run(words(4))[0], expected(words(4)))
@@ -110,8 +110,8 @@ def test_a_card_whose_kernel_never_ends_is_opened_afresh(
 ) -> None:
     monkeypatch.setattr("trencadis_host.xrt.GRACE_S", 0.05)
     fake_xrt.registers, fake_xrt.stoppable = registers, False
-    with open_fake(timeout_s=0.05) as device:
-        fake_xrt.hanging = 1
+    with open_fake(timeout_s=0.5) as device:
+        fake_xrt.hanging = (0,)
         with pytest.raises(faults.DeviceTimeoutError):
             device.run(words(1))
         # The next one already waits while the card is still given time.
@@ -119,16 +119,203 @@ def test_a_card_whose_kernel_never_ends_is_opened_afresh(
         assert fake_xrt.events.count("open") == 2
 
 
+def wait_for(fake_xrt: Any, event: str, count: int) -> None:
+    deadline = time.monotonic() + 30
+    while fake_xrt.events.count(event) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
 def test_a_lost_card_is_opened_afresh(open_fake, fake_xrt, words, expected) -> None:
     with open_fake() as device:
-        fake_xrt.error = faults.DeviceLostError("it fell off the bus")
+        fake_xrt.hanging = (0,)
         futures = [device.submit(words(2)) for _ in range(3)]
+        wait_for(fake_xrt, "start", 4)
+        fake_xrt.faults["done"] = faults.DeviceLostError("it fell off the bus")
+        fake_xrt.hanging = ()
         for future in futures[:2]:
             with pytest.raises(faults.DeviceLostError, match="fell off the bus"):
                 future.result(30)
         # The third one had not begun.
         assert np.array_equal(futures[2].result(30)[0], expected(words(2)))
         assert np.array_equal(device.run(words(4))[0], expected(words(4)))
+        assert fake_xrt.events.count("open") == 2
+
+
+@pytest.mark.parametrize("registers", [False, True])
+def test_other_cards_go_on_when_one_is_given_up(
+    open_fake, fake_xrt, words, expected, monkeypatch, registers: bool
+) -> None:
+    monkeypatch.setattr("trencadis_host.xrt.GRACE_S", 2.0)
+    fake_xrt.platforms *= 2
+    fake_xrt.registers, fake_xrt.stoppable = registers, False
+    with open_fake(numbers=(0, 1), timeout_s=0.5) as device:
+        fake_xrt.hanging = (0,)
+        # One word goes to one compute unit: the first card's first, and so on.
+        futures = [device.submit(words(1, seed)) for seed in range(4)]
+        with pytest.raises(faults.DeviceTimeoutError):
+            futures[0].result(30)
+        for seed in (2, 3):
+            assert np.array_equal(futures[seed].result(30)[0], expected(words(1, seed)))
+        started = time.monotonic()
+        if registers:
+            # While the first card is still given time.
+            assert np.array_equal(device.run(words(1))[0], expected(words(1)))
+            assert time.monotonic() - started < 1.5
+        wait_for(fake_xrt, "card closed", 1)
+        assert np.array_equal(device.run(words(8))[0], expected(words(8)))
+        assert fake_xrt.events.count("open") == 3
+
+
+@pytest.mark.parametrize("event", ["set_scalar", "to_card", "start", "set_buffer", "buffer"])
+@pytest.mark.parametrize("error", [faults.DeviceLostError, RuntimeError, TypeError])
+def test_a_card_lost_at_the_start_of_a_run_is_opened_afresh(
+    open_fake, fake_xrt, words, expected, event: str, error: type[Exception]
+) -> None:
+    with open_fake() as device:
+        fake_xrt.faults[event] = error("it is not there")
+        with pytest.raises(DeviceError, match="it is not there"):
+            device.submit(words(2)).result(30)
+        assert np.array_equal(device.run(words(4))[0], expected(words(4)))
+        assert fake_xrt.events.count("open") == 2
+    assert fake_xrt.memory == [1 << 24, 1 << 24]
+    assert not fake_xrt.opened
+
+
+def test_a_card_that_cannot_be_opened_again(open_fake, fake_xrt, words, expected) -> None:
+    with open_fake() as device:
+        fake_xrt.faults["start"] = faults.DeviceLostError("it fell off the bus")
+        fake_xrt.faults["load"] = faults.WrongBitstreamError("it does not take it")
+        with pytest.raises(faults.DeviceLostError):
+            device.run(words(1))
+        with pytest.raises(faults.WrongBitstreamError):
+            device.run(words(1))
+        assert np.array_equal(device.run(words(4))[0], expected(words(4)))
+
+
+@pytest.mark.parametrize(
+    "event", ["open", "load", "group", "buffer", "to_card", "run", "set_buffer", "set_scalar"]
+)
+def test_nothing_stays_open_if_opening_fails(open_fake, fake_xrt, event: str) -> None:
+    fake_xrt.faults[event] = faults.DeviceLostError("not now")
+    with pytest.raises(faults.DeviceLostError, match="not now"):
+        open_fake()
+    assert fake_xrt.memory == [1 << 24, 1 << 24]
+    assert not fake_xrt.opened
+    open_fake().close()
+
+
+@pytest.mark.parametrize("event", ["run closed", "buffer closed", "unit closed", "card closed"])
+def test_the_rest_is_closed_if_closing_something_fails(open_fake, fake_xrt, event: str) -> None:
+    device = open_fake()
+    fake_xrt.faults[event] = faults.DeviceLostError("too late")
+    device.close()
+    assert not fake_xrt.faults
+    assert fake_xrt.memory == [1 << 24, 1 << 24]
+    assert not fake_xrt.opened
+    assert fake_xrt.events.count("card closed") == 1
+
+
+def test_a_call_that_does_not_come_back(open_fake, fake_xrt, words, monkeypatch) -> None:
+    monkeypatch.setattr("trencadis_host.xrt.STUCK_S", 0.3)
+    device = open_fake()
+    fake_xrt.passable.clear()
+    futures = [device.submit(words(2)) for _ in range(4)]
+    for future in futures:
+        with pytest.raises(faults.DeviceLostError, match=r"did not come back in 0\.3 s"):
+            future.result(30)
+    with pytest.raises(faults.DeviceLostError, match="did not come back"):
+        device.run(words(1))
+    started = time.monotonic()
+    device.close()
+    assert time.monotonic() - started < 1
+    fake_xrt.passable.set()
+    wait_for(fake_xrt, "card closed", 1)
+
+
+def test_closing_while_a_call_does_not_come_back(open_fake, fake_xrt, words, monkeypatch) -> None:
+    monkeypatch.setattr("trencadis_host.xrt.CLOSE_S", 0.1)
+    device = open_fake()
+    fake_xrt.passable.clear()
+    future = device.submit(words(2))
+    device.close()
+    with pytest.raises(faults.DeviceAbortedError, match="is closed"):
+        future.result(30)
+    fake_xrt.passable.set()
+    wait_for(fake_xrt, "card closed", 1)
+
+
+def test_opening_that_does_not_come_back(open_fake, fake_xrt, monkeypatch) -> None:
+    monkeypatch.setattr("trencadis_host.xrt.STUCK_S", 0.3)
+    monkeypatch.setattr(fake_xrt, "open", lambda number: fake_xrt.passable.wait())
+    fake_xrt.passable.clear()
+    with pytest.raises(faults.DeviceLostError, match="did not come back"):
+        open_fake()
+    fake_xrt.passable.set()
+
+
+def test_a_callback_that_takes_long_is_no_lost_card(
+    open_fake, fake_xrt, words, expected, monkeypatch
+) -> None:
+    monkeypatch.setattr("trencadis_host.xrt.STUCK_S", 0.2)
+    with open_fake() as device:
+        device.submit(words(1)).add_done_callback(lambda future: time.sleep(0.6))
+        assert np.array_equal(device.run(words(4))[0], expected(words(4)))
+
+
+def test_a_run_behind_one_that_did_not_load_the_image_loads_it(
+    open_fake, fake_xrt, words, expected
+) -> None:
+    with open_fake() as device:
+        fake_xrt.statuses = [abi.Status.BAD_IMAGE] * 2
+        fake_xrt.hanging = (0,)
+        futures = [device.submit(words(2, seed)) for seed in range(2)]
+        wait_for(fake_xrt, "start", 4)
+        fake_xrt.hanging = ()
+        with pytest.raises(faults.WrongImageError):
+            futures[0].result(30)
+        assert np.array_equal(futures[1].result(30)[0], expected(words(2, 1)))
+
+
+def test_a_report_of_another_version(open_fake, fake_xrt, words, expected) -> None:
+    with open_fake() as device:
+        fake_xrt.version = abi.ABI_VERSION + 1
+        with pytest.raises(faults.WrongBitstreamError, match="with this release"):
+            device.run(words(1))
+        fake_xrt.version = 0
+        with pytest.raises(faults.DeviceLostError, match="without a report"):
+            device.run(words(1))
+        fake_xrt.version = abi.ABI_VERSION
+        assert np.array_equal(device.run(words(4))[0], expected(words(4)))
+
+
+def test_a_batch_while_a_card_is_lost_is_spread_over_all(
+    open_fake, fake_xrt, words, expected
+) -> None:
+    with open_fake() as device:
+        fake_xrt.faults["start"] = faults.DeviceLostError("it fell off the bus")
+        with pytest.raises(faults.DeviceLostError):
+            device.run(words(1))
+        wait_for(fake_xrt, "card closed", 1)
+        assert device.units == 2
+        del fake_xrt.events[:]
+        assert np.array_equal(device.run(words(4))[0], expected(words(4)))
+        assert fake_xrt.events.count("start") == 2
+
+
+def test_pieces_are_alike_on_all_compute_units(open_fake, fake_xrt, words, monkeypatch) -> None:
+    monkeypatch.setattr("trencadis_host.xrt.PIECE_BYTES", 4 * 16)
+    with open_fake() as device:
+        device.run(words(11))
+        assert fake_xrt.events.count("start") == 4
+        del fake_xrt.events[:]
+        device.run(words(1))
+        assert fake_xrt.events.count("start") == 1
+
+
+def test_the_bitstream_is_not_kept(open_fake) -> None:
+    with open_fake() as device:
+        assert [card._xclbin.sections for card in device._cards] == [{}]
 
 
 def test_too_little_memory_fails_one_batch(open_fake, fake_xrt, words, expected) -> None:
@@ -154,10 +341,9 @@ def test_the_kernels_status_is_an_exception(
     open_fake, fake_xrt, words, expected, status: abi.Status, error: type[DeviceError]
 ) -> None:
     with open_fake() as device:
-        fake_xrt.status = status
+        fake_xrt.statuses = [status] * 2
         with pytest.raises(error):
             device.run(words(2))
-        fake_xrt.status = abi.Status(0)
         assert np.array_equal(device.run(words(4))[0], expected(words(4)))
 
 
@@ -189,6 +375,15 @@ def test_an_xclbin_of_another_configuration_is_refused(
         XrtDevice("xrt:fake", fake_xrt, (0,), xclbin, overlay, 1)
 
 
+def test_an_xclbin_of_another_version_is_refused(fake_xrt, xclbin: Path, overlay: Overlay) -> None:
+    noted = f'"abi": {abi.ABI_VERSION}'.encode()
+    data = xclbin.read_bytes()
+    assert noted in data
+    xclbin.write_bytes(data.replace(noted, b'"abi": 9'))
+    with pytest.raises(faults.WrongBitstreamError, match=r"version 9 .*with this release"):
+        XrtDevice("xrt:fake", fake_xrt, (0,), xclbin, overlay, 1)
+
+
 def test_an_xclbin_without_our_kernel_is_refused(fake_xrt, xclbin: Path, overlay: Overlay) -> None:
     xclbin.write_bytes(xclbin.read_bytes().replace(b"trencadis:trencadis", b"something:something"))
     with pytest.raises(faults.WrongBitstreamError, match=r"it has: something"):
@@ -197,7 +392,7 @@ def test_an_xclbin_without_our_kernel_is_refused(fake_xrt, xclbin: Path, overlay
 
 def test_closing_gives_up_what_is_under_way(open_fake, fake_xrt, words) -> None:
     device = open_fake()
-    fake_xrt.hanging = 1
+    fake_xrt.hanging = (0,)
     futures = [device.submit(words(2)) for _ in range(8)]
     device.close()
     for future in futures:
@@ -211,7 +406,7 @@ def test_closing_gives_up_what_is_under_way(open_fake, fake_xrt, words) -> None:
 def test_an_interrupted_run_is_dropped(open_fake, fake_xrt, words, expected, monkeypatch) -> None:
     monkeypatch.setattr("trencadis_host.xrt.PIECE_BYTES", 16)
     with open_fake() as device:
-        fake_xrt.hanging = 1
+        fake_xrt.hanging = (0,)
         main = threading.main_thread().ident
         assert main is not None
 
@@ -223,7 +418,7 @@ def test_an_interrupted_run_is_dropped(open_fake, fake_xrt, words, expected, mon
         threading.Thread(target=interrupt).start()
         with pytest.raises(KeyboardInterrupt):
             device.run(words(1000))
-        fake_xrt.hanging = 0
+        fake_xrt.hanging = ()
         assert np.array_equal(device.run(words(4))[0], expected(words(4)))
     # The two runs that each compute unit had already, and the last four words.
     assert fake_xrt.events.count("start") == 4 + 4
