@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_host.device import DeviceOptions, QueueingDevice, Statistics, open_device
+from trencadis_host.faults import DeviceAbortedError
 from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
@@ -85,11 +86,13 @@ class Session(Closing):
         )
         self._device = open_device(device, self._overlay, options)
         self._statistics: Statistics | None = None
-        self._executor: ThreadPoolExecutor | None = None
+        # Threads are started when there is something to do.
+        self._runner = ThreadPoolExecutor(1, "session")
+        self._results = ThreadPoolExecutor(1, "results")
         threads = min(MOST_THREADS, os.cpu_count() or 1) if threads is None else threads
-        # Threads are started when there is something to do, and not for one.
         self._packers = ThreadPoolExecutor(threads, "packing") if threads > 1 else None
         self._turn = threading.Lock()
+        self._state = threading.Lock()
         self._closed = False
 
     @property
@@ -118,7 +121,7 @@ class Session(Closing):
         Parameters
         ----------
         output_names : sequence of str, or None
-            Outputs to return; None for all.
+            Outputs to return; None, or an empty list, for all.
         input_feed : mapping of str to array
             The model's input by name, shape (words, ...).
 
@@ -145,7 +148,11 @@ class Session(Closing):
 
         Cards transfer the next batch while they compute the last one; on other devices a thread
         takes batches one after the other. From a coroutine:
-        `await asyncio.wrap_future(session.submit(None, feed))`.
+        `await asyncio.wrap_future(session.submit(None, feed))`. A batch that is cancelled before it
+        has begun is not computed, if the device can still drop it.
+
+        Results are unpacked, and callbacks of the future called, in a thread of the session's; a
+        callback may use the session, and close it.
 
         Parameters
         ----------
@@ -164,23 +171,35 @@ class Session(Closing):
             If the device takes no more.
         """
         words, copies = self._take(output_names, input_feed)
-        if isinstance(self._device, QueueingDevice):
-            pending = self._device.submit(words)
-        else:
-            if self._executor is None:
-                self._executor = ThreadPoolExecutor(1, thread_name_prefix="session")
-            pending = self._executor.submit(self._run, words)
         promised: Future[list[npt.NDArray[Any]]] = Future()
-        promised.set_running_or_notify_cancel()
+        with self._state:
+            self._check_open()
+            if isinstance(self._device, QueueingDevice):
+                pending = self._device.submit(words)
+            else:
+                pending = self._runner.submit(self._run, words)
 
-        def finish(done: Future[tuple[npt.NDArray[np.uint8], Statistics]]) -> None:
+        def finish() -> None:
+            if not promised.set_running_or_notify_cancel():
+                return
             try:
-                results, self._statistics = done.result()
+                results, self._statistics = pending.result()
                 promised.set_result([unpack_outputs(self._overlay, results)] * copies)
             except BaseException as error:
                 promised.set_exception(error)
 
-        pending.add_done_callback(finish)
+        def hand_over(done: Future[Any]) -> None:
+            try:
+                self._results.submit(finish)
+            except RuntimeError:
+                finish()  # the session has been closed meanwhile
+
+        def drop(done: Future[Any]) -> None:
+            if done.cancelled():
+                pending.cancel()
+
+        promised.add_done_callback(drop)
+        pending.add_done_callback(hand_over)
         return promised
 
     def _run(self, words: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.uint8], Statistics]:
@@ -188,14 +207,15 @@ class Session(Closing):
         if isinstance(self._device, QueueingDevice):
             return self._device.run(words)
         with self._turn:
+            if self._closed:
+                raise DeviceAbortedError(f"device {self._device.name}: closed before a run began")
             return self._device.run(words)
 
     def _take(
         self, output_names: Sequence[str] | None, input_feed: Mapping[str, npt.ArrayLike]
     ) -> tuple[npt.NDArray[np.uint8], int]:
         """Words of a call, and how many times their output is wanted."""
-        if self._closed:
-            raise InputError("the session is closed; open another one")
+        self._check_open()
         form = self._overlay.input
         if list(input_feed) != [form.name]:
             raise InputError(f"inputs must be [{form.name!r}], not {list(input_feed)}")
@@ -203,15 +223,30 @@ class Session(Closing):
         for name in output_names or []:
             if name != known:
                 raise InputError(f"outputs must be among [{known!r}], not {name!r}")
-        words = pack_inputs(self._overlay, input_feed[form.name], self._packers)
-        return words, 1 if output_names is None else len(output_names)
+        try:
+            words = pack_inputs(self._overlay, input_feed[form.name], self._packers)
+        except RuntimeError:
+            self._check_open()  # closed meanwhile: the packers take no more
+            raise
+        return words, len(output_names) if output_names else 1
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise InputError("the session is closed; open another one")
 
     def close(self) -> None:
-        """Let go of the device; batches that have not begun are given up."""
-        if not self._closed:
+        """Let go of the device; runs that have begun are waited for, the others given up."""
+        with self._state:
+            if self._closed:
+                return
             self._closed = True
-            if self._executor is not None:
-                self._executor.shutdown(cancel_futures=True)
-            if self._packers is not None:
-                self._packers.shutdown(cancel_futures=True)
+        self._runner.shutdown()
+        if isinstance(self._device, QueueingDevice):
             self._device.close()
+        else:
+            with self._turn:
+                self._device.close()
+        if self._packers is not None:
+            self._packers.shutdown()
+        # Not waited for: it may be a callback of its own that closes the session.
+        self._results.shutdown(wait=False)

@@ -1,11 +1,15 @@
 import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 import onnxruntime
 import pytest
 
-from trencadis_host import DeviceError, NodeArg, Session, Statistics, UnknownDeviceError
+from trencadis_host import DeviceError, NodeArg, Session, Statistics, UnknownDeviceError, faults
+from trencadis_host.packing import unpack_outputs
 from trencadis_hw.container import ContainerError, InputError
 
 
@@ -94,6 +98,7 @@ def test_the_program_that_runs_on_onnxruntime(compiled) -> None:
 def test_output_names(compiled) -> None:
     with Session(compiled()[1]) as session:
         x = {"image": images(2)}
+        assert len(session.run([], x)) == len(reference(compiled()[0]).run([], x)) == 1
         assert len(session.run(["logits"], x)) == 1
         assert len(session.run(["logits", "logits"], x)) == 2
         with pytest.raises(InputError, match=r"^outputs must be among \['logits'\], not 'scores'$"):
@@ -228,3 +233,141 @@ def test_two_sessions_in_two_threads(compiled) -> None:
     for number in range(2):
         (expected,) = reference(model).run(None, {"image": images(5, seed=number)})
         assert np.array_equal(results[number], expected)
+
+
+class SlowDevice:
+    """A device whose runs last until they are let go."""
+
+    name = "slow"
+
+    def __init__(self, overlay: Any) -> None:
+        self.output_bytes = overlay.output_bytes
+        self.begun, self.go = threading.Semaphore(0), threading.Semaphore(0)
+        self.computed: list[int] = []
+        self.open = True
+
+    def run(self, words: Any) -> tuple[Any, Statistics]:
+        self.begun.release()
+        assert self.go.acquire(timeout=20)
+        assert self.open
+        self.computed.append(len(words))
+        return np.zeros((len(words), self.output_bytes), np.uint8), Statistics(len(words))
+
+    def close(self) -> None:
+        self.open = False
+
+
+class SlowQueue(SlowDevice):
+    """One that queues by itself, and computes in its own thread."""
+
+    def __init__(self, overlay: Any) -> None:
+        super().__init__(overlay)
+        self.thread = ThreadPoolExecutor(1, "device")
+
+    def submit(self, words: Any) -> Future[Any]:
+        return self.thread.submit(super().run, words)
+
+    def run(self, words: Any) -> Any:
+        return self.submit(words).result()
+
+    def close(self) -> None:
+        self.thread.shutdown()
+        super().close()
+
+
+@pytest.fixture(params=[SlowDevice, SlowQueue])
+def slow(request: pytest.FixtureRequest, compiled, monkeypatch) -> Iterator[Any]:
+    """A session on a slow device, and the device."""
+    made: list[SlowDevice] = []
+
+    def open_device(name: str, overlay: Any, options: Any) -> SlowDevice:
+        made.append(request.param(overlay))
+        return made[0]
+
+    monkeypatch.setattr("trencadis_host.session.open_device", open_device)
+    with Session(compiled()[1]) as session:
+        yield session, made[0]
+
+
+def release(device: SlowDevice, runs: int) -> None:
+    for _ in range(runs):
+        device.go.release()
+
+
+def test_closing_waits_for_the_run_of_another_thread(slow) -> None:
+    session, device = slow
+    with ThreadPoolExecutor(2) as threads:
+        running = threads.submit(session.run, None, {"image": images(2)})
+        assert device.begun.acquire(timeout=10)
+        closing = threads.submit(session.close)
+        time.sleep(0.1)
+        assert device.open
+        release(device, 1)
+        assert running.result(10)[0].shape == (2, 10)
+        closing.result(10)
+    assert not device.open
+
+
+def test_batches_that_have_not_begun_are_given_up_on_closing(slow) -> None:
+    session, device = slow
+    if isinstance(device, SlowQueue):
+        pytest.skip("what becomes of them is the device's business")
+    futures = [session.submit(None, {"image": images(n)}) for n in (1, 2, 3)]
+    assert device.begun.acquire(timeout=10)
+    with ThreadPoolExecutor(1) as threads:
+        closing = threads.submit(session.close)
+        while not session._closed:
+            time.sleep(0.01)
+        release(device, 1)
+        closing.result(10)
+    assert futures[0].result(10)[0].shape == (1, 10)
+    for future in futures[1:]:
+        with pytest.raises(faults.DeviceAbortedError, match="closed before"):
+            future.result(10)
+    assert device.computed == [1]
+
+
+def test_a_cancelled_batch_is_not_computed(slow) -> None:
+    session, device = slow
+    futures = [session.submit(None, {"image": images(n)}) for n in (1, 2, 3)]
+    assert device.begun.acquire(timeout=10)
+    assert futures[1].cancel()
+    release(device, 2)
+    assert futures[2].result(10)[0].shape == (3, 10)
+    assert device.computed == [1, 3]
+    assert session.statistics == Statistics(3)
+
+
+def test_callbacks_may_use_the_session(slow) -> None:
+    session, device = slow
+    done = threading.Event()
+    shapes = []
+
+    def again(future: Any) -> None:
+        shapes.append(future.result()[0].shape)
+        shapes.append(session.run(None, {"image": images(4)})[0].shape)
+        session.close()
+        done.set()
+
+    future = session.submit(None, {"image": images(1)})
+    future.add_done_callback(again)
+    release(device, 2)
+    assert done.wait(10)
+    assert shapes == [(1, 10), (4, 10)]
+    with pytest.raises(InputError, match="the session is closed"):
+        session.submit(None, {"image": images(1)})
+
+
+def test_results_are_unpacked_beside_the_device(slow, monkeypatch) -> None:
+    session, device = slow
+    names = []
+
+    def unpack(*arguments: Any) -> Any:
+        names.append(threading.current_thread().name)
+        return unpack_outputs(*arguments)
+
+    monkeypatch.setattr("trencadis_host.session.unpack_outputs", unpack)
+    release(device, 1)
+    session.submit(None, {"image": images(1)}).result(10)
+    assert names
+    assert names[0].startswith("results")
