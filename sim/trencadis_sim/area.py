@@ -1,7 +1,7 @@
 """What an engine takes, without synthesising it: for searches over many.
 
 Multipliers and large memories are counted. Other logic is a sum over what an engine is made of,
-with weights fitted to the blocks that Yosys synthesised (docs/performance.md says how well).
+with weights fitted to the blocks that Yosys made of the boards' cores, which it is tested against.
 """
 
 import math
@@ -10,26 +10,46 @@ from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_hw.flows.estimate import core_memories
 from trencadis_hw.flows.inventory import Memory, block_rams, ultra_rams
 
-__all__ = ["Area", "engine_area", "kernel_area"]
+__all__ = ["Area", "core_area", "engine_area", "kernel_area"]
 
 Area = dict[str, float]
 """Amounts by resource, as in `trencadis_sim.netlist.RESOURCES`."""
 
 DSPS_A_REQUANTISER = 2
 
-LANE = {"lut": 95.0, "ff": 110.0}
-"""A lane, every word."""
+DENSE_LANE = {"lut": 20.0, "ff": 40.0}
+"""A lane that reads the network's input, every word."""
+LIST_LANE = {"lut": 80.0, "ff": 145.0}
+"""A lane that reads lists, every word."""
 COLUMN = {"lut": 3.5, "ff": 3.0}
 """A bit of a column: pooling, the queue and the choice among columns, every word."""
-REQUANTISER = {"lut": 420.0, "ff": 700.0}
+REQUANTISER = {"lut": 183.0, "ff": 304.0}
 """A requantiser and its share of ordering, selecting and emitting, every word."""
-ENGINE = {"lut": 900.0, "ff": 900.0}
-"""An engine's sequencer and tokens."""
-WORD = {"lut": 900.0, "ff": 1100.0}
-"""An engine's selectors and emitters, every word."""
-KERNEL = {"lut": 2600.0, "ff": 5200.0}
-"""What is around the cores, at 64 bits; and how it grows with the bus."""
-BUS_BIT = {"lut": 3.0, "ff": 4.0}
+OUTPUT = {"lut": 1925.0, "ff": 909.0}
+"""An output stage besides, every word."""
+WHOLE = {"lut": 905.0, "ff": 897.0}
+"""The selector of whole layers and its emitter, every word."""
+ENGINE = {"lut": 1050.0, "ff": 1190.0}
+"""An engine's sequencer, tokens and buses."""
+TRANSFER = {"lut": 520.0, "ff": 150.0}
+"""What brings a word's input in and its output out, every word; and how it grows with the bus."""
+TRANSFER_BIT = {"lut": 2.7, "ff": 2.0}
+KERNEL = {"lut": 2460.0, "ff": 2840.0}
+"""What is around the cores; and how it grows with the bus."""
+BUS_BIT = {"lut": 4.9, "ff": 2.9}
+
+
+def core_area(kernel: KernelConfig) -> Area:
+    """What a core of a kernel takes."""
+    core = kernel.core
+    total: Area = {
+        name: core.words * (TRANSFER[name] + TRANSFER_BIT[name] * kernel.bus_bits)
+        for name in ("lut", "ff")
+    }
+    for engine in core.engines:
+        for name, amount in engine_area(engine, core.words).items():
+            total[name] = total.get(name, 0) + amount
+    return total
 
 
 def engine_area(engine: EngineConfig, words: int) -> Area:
@@ -39,16 +59,21 @@ def engine_area(engine: EngineConfig, words: int) -> Area:
         "bram36": 0.0,
         "uram": 0.0,
     }
+    lane = LIST_LANE if engine.list_entries else DENSE_LANE
     for name in ("lut", "ff"):
         each_word = (
             engine.multipliers * _multiplier(engine)[name]
-            + engine.lanes * LANE[name]
+            + engine.lanes * lane[name]
             + engine.columns * engine.sum_bits * COLUMN[name]
             + engine.requantisers * REQUANTISER[name]
-            + WORD[name]
+            + OUTPUT[name]
+            + (WHOLE[name] if engine.whole_rows else 0)
         )
         total[name] = ENGINE[name] + words * each_word
-    if engine.weight_memory == "distributed":
+    # A register behind a weight memory, and one inside of it.
+    distributed = engine.weight_memory == "distributed"
+    total["ff"] += words * engine.lanes * engine.weight_bits * (2 if distributed else 1)
+    if distributed:
         # 8 LUTs hold 14 bits of 32 rows, read at one place.
         copies = 8 / 14 * engine.weight_bits * math.ceil(engine.weight_rows / 32)
         total["lut"] += words * engine.lanes * copies
@@ -73,8 +98,9 @@ def _multiplier(engine: EngineConfig) -> Area:
     """Logic of a multiplier with its part of the trees."""
     if engine.routing == "trees":
         width = engine.sum_bits
-        # A tree for every kernel, its first rank of registers, and the kernel ID.
-        return {"lut": 1 + engine.kernels * width, "ff": 8 + 2.0 * engine.kernels * width}
+        # A tree for every kernel, its first rank of registers, and the kernel ID; Yosys leaves
+        # registers outside of DSPs.
+        return {"lut": 1 + engine.kernels * width, "ff": 48 + 2.0 * engine.kernels * width}
     # Sum, bank of accumulators, and the tree; Yosys leaves a rank of registers outside of DSPs.
     memory = 8 / 14 * 2 * engine.sum_bits * math.ceil(2 * engine.kernels / 32)
     return {"lut": 2 * engine.sum_bits + memory, "ff": 60 + 2.0 * engine.sum_bits}

@@ -28,7 +28,7 @@ from trencadis_compiler.schedule import schedule
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig, Routing, WeightMemory
 from trencadis_hw.container import write_atomically
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
-from trencadis_sim.area import engine_area, kernel_area
+from trencadis_sim.area import core_area, engine_area, kernel_area
 from trencadis_sim.netlist import RESOURCES
 from trencadis_sim.reference_network import Kind, reference_model
 from trencadis_sim.synth import cores_that_fit
@@ -257,11 +257,8 @@ def explore(
             continue
         engines = tuple(stage.engine for stage in chosen if stage is not None)
         core = CoreConfig(engines=engines, words=words)
-        area = {
-            name: sum(stage.area.get(name, 0) for stage in chosen if stage is not None)
-            for name in RESOURCES
-        }
         kernel = KernelConfig(core=core, bus_bits=bus_bits)
+        area = dict.fromkeys(RESOURCES, 0.0) | core_area(kernel)
         cores = cores_that_fit(board, area, kernel_area(kernel))["all"]
         rate = cores * words * board.clock_mhz * 1e6 / limit
         use = useful * words / (limit * core.multipliers)
@@ -359,6 +356,7 @@ def main(board: str, words: int, build: Path) -> None:
     model = folder / "reference.onnx"
     model.write_bytes(reference_model(Kind.SPARSE_SPARSE).SerializeToString(deterministic=True))
     description = load_board(board)
+    bus_bits = KernelConfig.from_dict(dict(description.kernel)).bus_bits
     weights: WeightMemory = "ultra" if description.resources.get("uram") else "block"
     messages, console = Console(stderr=True), Console(width=150)
     with messages.status("trying engines"):
@@ -368,7 +366,7 @@ def main(board: str, words: int, build: Path) -> None:
             (2, list(grid(dense=False, kernels=32, weight_memory=weights, most_lanes=5))),
         ]
         network = import_model(model)
-        found = explore(network, description, words=words, grids=grids, bus_bits=512)
+        found = explore(network, description, words=words, grids=grids, bus_bits=bus_bits)
     table = Table(title=f"reference network on {board}", title_justify="left")
     for heading in ("chain", "cycles", "use", *RESOURCES, "cores", "words/s"):
         table.add_column(heading, justify="left" if heading == "chain" else "right")
