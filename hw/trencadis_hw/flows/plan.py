@@ -28,12 +28,15 @@ class Program:
         Versions it was made for; None if every one will do.
     version_arguments : tuple of str
         With these it prints its version.
+    module : str or None
+        A module of ours, that the Python which runs the build runs, is the program.
     """
 
     name: str
     product: str
     versions: Tool | None = None
     version_arguments: tuple[str, ...] = ("--version",)
+    module: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ by a step that was interrupted is made again.
 
 import errno
 import hashlib
+import importlib.metadata
 import json
 import os
 import re
@@ -106,6 +107,7 @@ def run_steps(
             report(f"{step.name}: finished before")
             continue
         report(f"{step.name}: {step.title}")
+        _remove_results(plan, step, out)
         _run(step, out, identities[name], resume)
 
 
@@ -113,6 +115,12 @@ def locate(name: str) -> str | None:
     """A program on the PATH, or else beside the Python that runs this; None if it is nowhere."""
     beside = Path(sys.executable).parent / name
     return shutil.which(name) or shutil.which(beside)
+
+
+def _command(program: Program) -> list[str]:
+    if program.module is not None:
+        return [sys.executable, "-m", program.module]
+    return [locate(program.name) or program.name]
 
 
 def find_program(program: Program, resume: str) -> str:
@@ -130,6 +138,8 @@ def find_program(program: Program, resume: str) -> str:
     MissingToolError
         If it is not installed, or not in a version that will do.
     """
+    if program.module is not None:
+        return importlib.metadata.version("trencadis")
     wanted = program.product
     if program.versions is not None:
         wanted += f" {program.versions.oldest} to {program.versions.newest}"
@@ -181,6 +191,16 @@ def _finished(step: Step, out: Path, version: str | None) -> bool:
         return False
 
 
+def _remove_results(plan: BuildPlan, step: Step, out: Path) -> None:
+    """Of a build that stops at a step there is no result, not even that of a build before."""
+    later = plan.steps[plan.steps.index(step) :]
+    for name in {name for made in later for name in made.outputs} & set(plan.results):
+        try:
+            (out / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise BuildError(f"{out / name}: cannot be removed: {_reason(error)}") from error
+
+
 def _run(step: Step, out: Path, version: str, resume: str) -> None:
     log = out / LOGS / f"{step.name}.log"
     try:
@@ -193,7 +213,7 @@ def _run(step: Step, out: Path, version: str, resume: str) -> None:
         arguments = [text.replace("{out}", str(out.resolve())) for text in step.arguments]
         with log.open("wb") as file:
             done = subprocess.run(
-                [locate(step.program.name) or step.program.name, *arguments],
+                [*_command(step.program), *arguments],
                 cwd=out,
                 stdin=subprocess.DEVNULL,
                 stdout=file,

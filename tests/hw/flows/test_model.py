@@ -10,6 +10,7 @@ from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_hw.container import Overlay
 from trencadis_hw.flows.build import Choices, kernel_of, make_plan
+from trencadis_hw.flows.ecp5 import CONTENTS, PATTERN
 from trencadis_hw.flows.plan import PlanError
 from trencadis_hw.flows.run import run_steps, write_files
 from trencadis_hw.flows.vitis import plan_vitis
@@ -31,11 +32,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_memory_of_the_ulx3s_begins_with_the_image(model: Path) -> None:
     plan = make_plan(load_board("ulx3s"), Choices(model=model))
     image = Overlay.load(model).image
-    beats = str(plan.files["rtl/memory.hex"]).split()
+    beats = str(plan.files[CONTENTS]).split()
     memory = b"".join(bytes.fromhex(beat)[::-1] for beat in beats)
     assert memory == image.ljust(128 * 1024, b"\0")
-    assert '$readmemh("rtl/memory.hex", contents);' in str(plan.files["rtl/trencadis_board.v"])
-    assert "rtl/memory.hex" in plan.steps[0].inputs
+    # The network is no part of what is synthesised and routed.
+    assert f'$readmemh("{PATTERN}", contents);' in str(plan.files["rtl/trencadis_board.v"])
+    users = [step.name for step in plan.steps if CONTENTS in step.inputs]
+    assert users == ["memory"]
+    plain = make_plan(load_board("ulx3s"), Choices())
+    changed = {name for name in plan.files if plan.files[name] != plain.files[name]}
+    assert changed == {CONTENTS, "manifest.json"}
 
 
 def test_model_for_another_kernel_is_refused(model: Path) -> None:

@@ -138,6 +138,27 @@ def test_crash_leaves_nothing_that_counts_as_finished(
     assert tools.runs() == ["first", "second", "second"]
 
 
+def test_of_a_build_that_fails_there_is_no_older_result(
+    tools: Tools, build: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = build(plan())
+    tools.write("first", "exit 1")
+    with pytest.raises(BuildError, match="step first failed"):
+        build(plan("other"))
+    assert not (out / "out").exists()
+    tools.write("first", "cat in > middle")
+    assert (build(plan("other")) / "out").read_text() == "otherother"
+
+
+def test_module_of_ours_is_run_by_this_python(tmp_path: Path) -> None:
+    program = Program(name="python", product="Python", module="trencadis_hw.flows.fill")
+    step = Step(name="s", title="t", program=program, arguments=("in",), inputs=(), outputs=("x",))
+    with pytest.raises(BuildError, match=r"step s failed: python ended with exit status 1: .*"):
+        run_steps(BuildPlan(files={}, steps=(step,)), tmp_path, RESUME)
+    log = (tmp_path / "logs" / "s.log").read_text()
+    assert "not enough values" in log
+
+
 def test_killed_tool(tools: Tools, build: Callable[..., Path]) -> None:
     tools.write("second", "echo half > out; kill -9 $$")
     with pytest.raises(BuildError, match="second ended with signal 9"):
