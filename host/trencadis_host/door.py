@@ -1,7 +1,9 @@
 """What the device class needs of XRT, whichever way XRT is reached.
 
 `xrt_capi` gets there through XRT's C library, `xrt_pyxrt` through its Python binding; tests have
-doors that lead nowhere. A door raises the errors of `faults`, and nothing else.
+doors that lead nowhere. A door raises the errors of `faults`, and nothing else; wherever nothing
+else is said it is a `DeviceLostError`, for a card with which such a call fails is of no more use.
+Sizes are in bytes.
 """
 
 import enum
@@ -11,7 +13,27 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Buffer", "Card", "Door", "Run", "RunState", "Unit"]
+__all__ = [
+    "MOST_CARDS",
+    "Buffer",
+    "Card",
+    "Door",
+    "Run",
+    "RunState",
+    "Unit",
+    "run_state",
+    "whole_pages",
+]
+
+MOST_CARDS = 64
+
+PAGE = 4096
+"""Copies are of whole pages: XRT's emulation driver is slow, or wrong, with less."""
+
+
+COMPLETED = 4
+PENDING_STATES = (1, 2, 3, 7)
+"""New, queued, running, submitted; of what XRT calls the states of a command."""
 
 
 class RunState(enum.Enum):
@@ -31,11 +53,23 @@ class Buffer(Protocol):
         ...
 
     def to_card(self, size: int) -> None:
-        """Copy the first bytes of the host's side to the card."""
+        """Copy the first bytes of the host's side to the card.
+
+        Raises
+        ------
+        DeviceLostError
+            If that fails.
+        """
         ...
 
     def to_host(self, size: int) -> None:
-        """Copy the first bytes of the card's side to the host."""
+        """Copy the first bytes of the card's side to the host.
+
+        Raises
+        ------
+        DeviceLostError
+            If that fails.
+        """
         ...
 
     def close(self) -> None:
@@ -47,19 +81,43 @@ class Run(Protocol):
     """Arguments for a compute unit; may be started again and again."""
 
     def set_buffer(self, argument: int, buffer: Buffer) -> None:
-        """Pass a buffer."""
+        """Pass a buffer.
+
+        Raises
+        ------
+        DeviceLostError
+            If XRT does not take it.
+        """
         ...
 
     def set_scalar(self, argument: int, value: int) -> None:
-        """Pass an unsigned 32-bit number."""
+        """Pass an unsigned 32-bit number.
+
+        Raises
+        ------
+        DeviceLostError
+            If XRT does not take it.
+        """
         ...
 
     def start(self) -> None:
-        """Queue the run; a compute unit that is busy takes it afterwards."""
+        """Queue the run; a compute unit that is busy takes it afterwards.
+
+        Raises
+        ------
+        DeviceLostError
+            If that fails.
+        """
         ...
 
     def state(self) -> RunState:
-        """How far it is; after `DONE` it may be started again."""
+        """How far it is; after `DONE` it may be started again.
+
+        Raises
+        ------
+        DeviceLostError
+            If XRT does not know.
+        """
         ...
 
     def close(self) -> None:
@@ -71,21 +129,35 @@ class Unit(Protocol):
     """A compute unit."""
 
     def group(self, argument: int) -> int:
-        """The memory group that a pointer argument's buffer must be in."""
+        """The memory group that a pointer argument's buffer must be in.
+
+        Raises
+        ------
+        WrongBitstreamError
+            If the argument has none.
+        """
         ...
 
     def buffer(self, size: int, group: int) -> Buffer:
-        """Memory.
+        """Memory of at least `size` bytes.
 
         Raises
         ------
         DeviceMemoryError
             If there is not enough.
+        DeviceLostError
+            If the card is gone.
         """
         ...
 
     def run(self) -> Run:
-        """A run without arguments yet."""
+        """A run without arguments yet.
+
+        Raises
+        ------
+        DeviceLostError
+            If XRT makes none.
+        """
         ...
 
     def write_register(self, offset: int, value: int) -> bool:
@@ -112,6 +184,8 @@ class Card(Protocol):
         ------
         WrongBitstreamError
             If the card does not take it.
+        DeviceBusyError
+            If another process uses the card.
         """
         ...
 
@@ -122,6 +196,8 @@ class Card(Protocol):
         ------
         DeviceBusyError
             If another process has it.
+        WrongBitstreamError
+            If it cannot be opened for another reason.
         """
         ...
 
@@ -151,3 +227,15 @@ class Door(Protocol):
             If there is none of that number.
         """
         ...
+
+
+def run_state(number: int) -> RunState:
+    """What XRT's number of a command's state means."""
+    if number == COMPLETED:
+        return RunState.DONE
+    return RunState.PENDING if number in PENDING_STATES else RunState.FAILED
+
+
+def whole_pages(size: int) -> int:
+    """The bytes of as many pages as `size` bytes need, at least one."""
+    return -(-max(size, 1) // PAGE) * PAGE

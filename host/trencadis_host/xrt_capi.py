@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_host.device import DeviceError
-from trencadis_host.door import Buffer, RunState
+from trencadis_host.door import MOST_CARDS, Buffer, RunState, run_state, whole_pages
 from trencadis_host.faults import (
     DeviceBusyError,
     DeviceLostError,
@@ -57,19 +56,15 @@ DRIVER_SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
 """Functions of the driver library, which `xrtDeviceOpen` has loaded."""
 
 TO_CARD, TO_HOST = 0, 1
+
+GONE = (errno.ENODEV, errno.ENXIO, errno.EIO)
+IN_USE = (errno.EBUSY, errno.EPERM, errno.EACCES)
+
 UUID_BYTES = 16
-MOST_CARDS = 64
 
 INFO_BYTES = 4096
 INFO_NAME = slice(4, 260)
 """Where `xclDeviceInfo2` has the platform's name; the rest is not looked at."""
-
-COMPLETED = 4
-PENDING_STATES = (1, 2, 3, 7)
-"""New, queued, running, submitted."""
-
-PAGE = 4096
-"""Copies are of whole pages: XRT's emulation driver is slow, or wrong, with less."""
 
 
 class LibraryBuffer:
@@ -78,8 +73,12 @@ class LibraryBuffer:
     def __init__(self, library: "Library", handle: int, size: int) -> None:
         self._library = library
         self._handle: int | None = handle
-        self._size = _pages(size)
-        address = library.call("xrtBOMap", handle)
+        self._size = whole_pages(size)
+        try:
+            address = library.call("xrtBOMap", handle)
+        except BaseException:
+            library.raw("xrtBOFree", handle)
+            raise
         pointer = ctypes.cast(address, ctypes.POINTER(ctypes.c_uint8))
         self._host: npt.NDArray[np.uint8] = np.ctypeslib.as_array(pointer, (size,))
 
@@ -96,18 +95,22 @@ class LibraryBuffer:
     def to_card(self, size: int) -> None:
         """Copy the first bytes to the card."""
         # XRT's emulation driver ignores offsets on the card's side, so all copies begin at 0.
-        self._library.call("xrtBOSync", self._handle, TO_CARD, min(_pages(size), self._size), 0)
+        self._library.call(
+            "xrtBOSync", self._handle, TO_CARD, min(whole_pages(size), self._size), 0
+        )
 
     def to_host(self, size: int) -> None:
         """Copy the first bytes to the host."""
-        self._library.call("xrtBOSync", self._handle, TO_HOST, min(_pages(size), self._size), 0)
+        self._library.call(
+            "xrtBOSync", self._handle, TO_HOST, min(whole_pages(size), self._size), 0
+        )
 
     def close(self) -> None:
         """Free it."""
-        if self._handle is not None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
             self._host = np.zeros(0, np.uint8)
-            self._library.call("xrtBOFree", self._handle)
-            self._handle = None
+            self._library.call("xrtBOFree", handle)
 
 
 class LibraryRun:
@@ -136,16 +139,13 @@ class LibraryRun:
     def state(self) -> RunState:
         """How far it is."""
         # Not `xrtRunWaitFor`: in emulation it does not come back before the end.
-        state = self._library.raw("xrtRunState", self._handle)
-        if state == COMPLETED:
-            return RunState.DONE
-        return RunState.PENDING if state in PENDING_STATES else RunState.FAILED
+        return run_state(self._library.raw("xrtRunState", self._handle))
 
     def close(self) -> None:
         """Give it back."""
-        if self._handle is not None:
-            self._library.call("xrtRunClose", self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.call("xrtRunClose", handle)
 
 
 class LibraryUnit:
@@ -166,8 +166,12 @@ class LibraryUnit:
 
     def buffer(self, size: int, group: int) -> LibraryBuffer:
         """Memory."""
-        handle = self._library.raw("xrtBOAlloc", self._device, _pages(size), 0, group)
+        ctypes.set_errno(0)
+        handle = self._library.raw("xrtBOAlloc", self._device, whole_pages(size), 0, group)
         if not handle:
+            number = ctypes.get_errno()
+            if number in GONE:
+                raise DeviceLostError(f"{self._what} gives no memory{_reason(number)}")
             raise DeviceMemoryError(
                 f"{self._what}: the card has no {size:,} bytes left in memory group {group}; "
                 "run fewer words at once, or close other sessions"
@@ -184,9 +188,9 @@ class LibraryUnit:
 
     def close(self) -> None:
         """Give it back."""
-        if self._handle is not None:
-            self._library.call("xrtKernelClose", self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.call("xrtKernelClose", handle)
 
 
 class LibraryCard:
@@ -217,7 +221,7 @@ class LibraryCard:
         ctypes.set_errno(0)
         if self._library.raw("xrtDeviceLoadXclbinFile", self._handle, os.fsencode(path)):
             number = ctypes.get_errno()
-            if number == errno.EBUSY:
+            if number in IN_USE:
                 raise DeviceBusyError(
                     f"card {self._number} is in use and does not take {path}; end the other program"
                 )
@@ -238,7 +242,7 @@ class LibraryCard:
         )
         if not handle:
             number = ctypes.get_errno()
-            if number in (errno.EBUSY, errno.EPERM, errno.EACCES):
+            if number in IN_USE:
                 raise DeviceBusyError(f"{what} is used by another process; end that one first")
             raise WrongBitstreamError(f"{what} cannot be opened{_reason(number)}")
         assert self._handle is not None
@@ -246,9 +250,9 @@ class LibraryCard:
 
     def close(self) -> None:
         """Give it back."""
-        if self._handle is not None:
-            self._library.raw("xrtDeviceClose", self._handle)
-            self._handle = None
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            self._library.raw("xrtDeviceClose", handle)
 
 
 class Library:
@@ -272,15 +276,14 @@ class Library:
 
         Raises
         ------
-        DeviceError
+        DeviceLostError
             If it fails: returns no handle, or anything but 0.
         """
         ctypes.set_errno(0)
         result = self._functions[name](*arguments)
         if (result is None) if self._functions[name].restype is POINTER else result:
-            number = ctypes.get_errno()
-            error = DeviceLostError if number in (errno.ENODEV, errno.EIO) else DeviceError
-            raise error(f"XRT's {name} failed{_reason(number)}; see XRT's own messages")
+            reason = _reason(ctypes.get_errno())
+            raise DeviceLostError(f"XRT's {name} failed{reason}; see XRT's own messages")
         return result
 
     def driver(self, name: str) -> Callable[..., Any] | None:
@@ -354,10 +357,6 @@ def open_library() -> LibraryDoor:
         f"device xrt: {LIBRARIES[0]} cannot be loaded; install XRT (Debian: apt install libxrt1), "
         "and source its setup.sh if it has one"
     )
-
-
-def _pages(size: int) -> int:
-    return -(-max(size, 1) // PAGE) * PAGE
 
 
 def _reason(number: int) -> str:

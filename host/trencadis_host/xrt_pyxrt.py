@@ -1,15 +1,18 @@
 """XRT through its Python binding: the only door to `pyxrt`."""
 
+import contextlib
 import importlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_host.door import Buffer, RunState
+from trencadis_host.door import MOST_CARDS, Buffer, RunState, run_state, whole_pages
 from trencadis_host.faults import (
     DeviceBusyError,
+    DeviceError,
     DeviceLostError,
     DeviceMemoryError,
     DeviceNotFoundError,
@@ -19,8 +22,11 @@ from trencadis_host.faults import (
 
 __all__ = ["BindingDoor", "open_binding"]
 
-MOST_CARDS = 64
-PAGE = 4096
+TEXTS = {
+    DeviceBusyError: ("busy", "in use", "permission", "not permitted"),
+    DeviceLostError: ("no such device", "input/output error"),
+}
+"""How XRT's messages begin or end, which are all that the binding tells."""
 
 
 class BindingBuffer:
@@ -29,8 +35,10 @@ class BindingBuffer:
     def __init__(self, binding: Any, buffer: Any, size: int) -> None:
         self._directions = binding.xclBOSyncDirection
         self._buffer: Any = buffer
-        self._size = _pages(size)
-        self._host: npt.NDArray[np.uint8] = np.frombuffer(buffer.map(), np.uint8)[:size]
+        self._size = whole_pages(size)
+        with _named(DeviceLostError, "a buffer's memory cannot be reached"):
+            memory = np.frombuffer(buffer.map(), np.uint8)
+        self._host: npt.NDArray[np.uint8] = memory[:size]
 
     @property
     def bo(self) -> Any:
@@ -51,10 +59,8 @@ class BindingBuffer:
         self._sync(self._directions.XCL_BO_SYNC_BO_FROM_DEVICE, size)
 
     def _sync(self, direction: Any, size: int) -> None:
-        try:
-            self._buffer.sync(direction, min(_pages(size), self._size), 0)
-        except RuntimeError as error:
-            raise DeviceLostError(f"a copy between host and card failed: {error}") from error
+        with _named(DeviceLostError, "a copy between host and card failed"):
+            self._buffer.sync(direction, min(whole_pages(size), self._size), 0)
 
     def close(self) -> None:
         """Free it."""
@@ -65,42 +71,34 @@ class BindingBuffer:
 class BindingRun:
     """A run."""
 
-    def __init__(self, binding: Any, run: Any) -> None:
-        states = binding.ert_cmd_state
-        self._done = states.ERT_CMD_STATE_COMPLETED
-        self._pending = {
-            getattr(states, f"ERT_CMD_STATE_{name}", None)
-            for name in ("NEW", "QUEUED", "RUNNING", "SUBMITTED")
-        }
+    def __init__(self, run: Any) -> None:
         self._run: Any = run
 
     def set_buffer(self, argument: int, buffer: Buffer) -> None:
         """Pass a buffer."""
         assert isinstance(buffer, BindingBuffer)
-        self._run.set_arg(argument, buffer.bo)
+        self._set(argument, buffer.bo)
 
     def set_scalar(self, argument: int, value: int) -> None:
         """Pass a number."""
         # The binding takes signed 32-bit numbers.
-        self._run.set_arg(argument, value - (1 << 32) if value >= 1 << 31 else value)
+        self._set(argument, value - (1 << 32) if value >= 1 << 31 else value)
+
+    def _set(self, argument: int, value: Any) -> None:
+        with _named(DeviceLostError, f"argument {argument} of a run cannot be set"):
+            self._run.set_arg(argument, value)
 
     def start(self) -> None:
         """Queue the run."""
-        try:
+        with _named(DeviceLostError, "a run could not be started"):
             self._run.start()
-        except RuntimeError as error:
-            raise DeviceLostError(f"a run could not be started: {error}") from error
 
     def state(self) -> RunState:
         """How far it is."""
         # Not `wait`, which keeps all other threads of Python waiting too.
-        try:
-            state = self._run.state()
-        except RuntimeError as error:
-            raise DeviceLostError(f"a run's state is not known: {error}") from error
-        if state == self._done:
-            return RunState.DONE
-        return RunState.PENDING if state in self._pending else RunState.FAILED
+        with _named(DeviceLostError, "a run's state is not known"):
+            # The binding has no name for the state of a run that has begun, only its number.
+            return run_state(int(self._run.state()))
 
     def close(self) -> None:
         """Give it back."""
@@ -110,20 +108,16 @@ class BindingRun:
 class BindingUnit:
     """A compute unit."""
 
-    def __init__(self, binding: Any, owner: Any, kernel: Any, what: str) -> None:
+    def __init__(self, binding: Any, device: Any, kernel: Any, what: str) -> None:
         self._binding = binding
-        self._owner = owner
+        self._device: Any = device
         self._kernel: Any = kernel
         self._what = what
 
     def group(self, argument: int) -> int:
         """The memory group of an argument."""
-        try:
+        with _named(WrongBitstreamError, f"{self._what} has no memory for argument {argument}"):
             return int(self._kernel.group_id(argument))
-        except RuntimeError as error:
-            raise WrongBitstreamError(
-                f"{self._what} has no memory for argument {argument}: {error}"
-            ) from error
 
     def buffer(self, size: int, group: int) -> BindingBuffer:
         """Memory."""
@@ -131,18 +125,19 @@ class BindingUnit:
         flags = getattr(kind, "normal", None)
         if flags is None:
             flags = kind.flags.normal
-        try:
-            buffer = kind(self._owner, _pages(size), flags, group)
-        except (RuntimeError, MemoryError) as error:
-            raise DeviceMemoryError(
-                f"{self._what}: the card has no {size:,} bytes left in memory group {group}; "
-                "run fewer words at once, or close other sessions"
-            ) from error
+        with _named(
+            DeviceMemoryError,
+            f"{self._what}: the card has no {size:,} bytes left in memory group {group}",
+            "run fewer words at once, or close other sessions",
+        ):
+            # Not all releases that have contexts allocate from them.
+            buffer = kind(self._device, whole_pages(size), flags, group)
         return BindingBuffer(self._binding, buffer, size)
 
     def run(self) -> BindingRun:
         """A run."""
-        return BindingRun(self._binding, self._binding.run(self._kernel))
+        with _named(DeviceLostError, f"{self._what} cannot be run"):
+            return BindingRun(self._binding.run(self._kernel))
 
     def write_register(self, offset: int, value: int) -> bool:
         """The binding has no access to registers."""
@@ -150,7 +145,7 @@ class BindingUnit:
 
     def close(self) -> None:
         """Give it back."""
-        self._kernel = None
+        self._kernel = self._device = None
 
 
 class BindingCard:
@@ -168,38 +163,35 @@ class BindingCard:
         """What the card calls its platform."""
         try:
             return str(self._device.get_info(self._binding.xrt_info_device.name))
-        except (AttributeError, RuntimeError):
+        except Exception:
+            # It is only shown, or compared if it is known.
             return ""
 
     def load(self, path: Path) -> None:
-        """Load an xclbin: in a hardware context, or the older way."""
+        """Load an xclbin: in a hardware context, or the older way where contexts are shared."""
         binding = self._binding
-        try:
-            if hasattr(binding, "hw_context"):
-                self._uuid = self._device.register_xclbin(binding.xclbin(str(path)))
-                self._context = binding.hw_context(self._device, self._uuid)
+        modes = getattr(getattr(binding, "hw_context", None), "access_mode", None)
+        with _named(
+            WrongBitstreamError,
+            f"card {self._number} does not take {path}",
+            "is it for its platform, and does no other program use the card?",
+        ):
+            if modes is not None:
+                identity = self._device.register_xclbin(binding.xclbin(str(path)))
+                self._context = binding.hw_context(self._device, identity, modes.exclusive)
             else:
                 self._uuid = self._device.load_xclbin(str(path))
-        except RuntimeError as error:
-            kind = DeviceBusyError if _busy(error) else WrongBitstreamError
-            raise kind(
-                f"card {self._number} does not take {path} ({error}); is it for its platform?"
-            ) from error
 
     def unit(self, name: str) -> BindingUnit:
         """A compute unit."""
         what = f"card {self._number}'s {name}"
-        binding = self._binding
-        try:
+        kind = self._binding.kernel
+        with _named(WrongBitstreamError, f"{what} cannot be opened"):
             if self._context is not None:
-                owner, kernel = self._context, binding.kernel(self._context, name)
+                kernel = kind(self._context, name)
             else:
-                owner = self._device
-                kernel = binding.kernel(owner, self._uuid, name, binding.kernel.exclusive)
-        except RuntimeError as error:
-            kind = DeviceBusyError if _busy(error) else WrongBitstreamError
-            raise kind(f"{what} cannot be opened: {error}") from error
-        return BindingUnit(binding, owner, kernel, what)
+                kernel = kind(self._device, self._uuid, name, kind.exclusive)
+        return BindingUnit(self._binding, self._device, kernel, what)
 
     def close(self) -> None:
         """Give it back."""
@@ -228,7 +220,8 @@ class BindingDoor:
         names: list[str] = []
         count = MOST_CARDS
         if hasattr(self._binding, "enumerate_devices"):
-            count = self._binding.enumerate_devices()
+            with _named(DeviceNotFoundError, "XRT cannot tell its cards"):
+                count = self._binding.enumerate_devices()
         while len(names) < count:
             try:
                 names.append(self.open(len(names)).platform)
@@ -239,12 +232,13 @@ class BindingDoor:
     def open(self, number: int) -> BindingCard:
         """A card by number."""
         try:
-            return BindingCard(self._binding, self._binding.device(number), number)
-        except (RuntimeError, IndexError) as error:
+            device = self._binding.device(number)
+        except Exception as error:
             raise DeviceNotFoundError(
                 f"device xrt:{number}: XRT has no such card ({error}); "
                 "list the cards with: python -m trencadis_host.xrt"
             ) from error
+        return BindingCard(self._binding, device, number)
 
 
 def open_binding() -> BindingDoor:
@@ -264,10 +258,14 @@ def open_binding() -> BindingDoor:
         ) from error
 
 
-def _busy(error: RuntimeError) -> bool:
-    text = str(error).lower()
-    return "busy" in text or "in use" in text or "permission" in text
-
-
-def _pages(size: int) -> int:
-    return -(-max(size, 1) // PAGE) * PAGE
+@contextlib.contextmanager
+def _named(error: type[DeviceError], what: str, remedy: str = "") -> Iterator[None]:
+    """Whatever the binding raises, under a name: the one given, if its text does not tell more."""
+    try:
+        yield
+    except Exception as reason:
+        text = str(reason).lower()
+        for kind, words in TEXTS.items():
+            if any(word in text for word in words):
+                error = kind
+        raise error(f"{what}: {reason}" + (f"; {remedy}" if remedy else "")) from reason

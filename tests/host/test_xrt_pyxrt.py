@@ -1,4 +1,4 @@
-"""The door to pyxrt, with a binding that looks like the newer and like the older ones."""
+"""The door to pyxrt, with bindings that take what its releases of these years take."""
 
 import enum
 from pathlib import Path
@@ -12,15 +12,28 @@ from trencadis_host import faults
 from trencadis_host.door import RunState
 from trencadis_host.xrt_pyxrt import BindingDoor, open_binding
 
+YEARS = (2022, 2023, 2026)
 
-class States(enum.Enum):
-    ERT_CMD_STATE_NEW = 1
-    ERT_CMD_STATE_QUEUED = 2
-    ERT_CMD_STATE_RUNNING = 3
-    ERT_CMD_STATE_COMPLETED = 4
-    ERT_CMD_STATE_ERROR = 5
-    ERT_CMD_STATE_ABORT = 6
-    ERT_CMD_STATE_SUBMITTED = 7
+
+class State:
+    """Has a number, as states of the binding do; one that has no name there is this too."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __int__(self) -> int:
+        return self.number
+
+
+RUNNING = State(3)
+STATES = SimpleNamespace(
+    ERT_CMD_STATE_NEW=State(1),
+    ERT_CMD_STATE_QUEUED=State(2),
+    ERT_CMD_STATE_COMPLETED=State(4),
+    ERT_CMD_STATE_ERROR=State(5),
+    ERT_CMD_STATE_ABORT=State(6),
+    ERT_CMD_STATE_SUBMITTED=State(7),
+)
 
 
 class Directions(enum.Enum):
@@ -28,8 +41,23 @@ class Directions(enum.Enum):
     XCL_BO_SYNC_BO_FROM_DEVICE = 1
 
 
-def make_binding(calls: list[tuple[Any, ...]], *, new: bool) -> Any:
+def check(*pairs: tuple[Any, type | tuple[type, ...]]) -> None:
+    """Refuse arguments of other types, as the binding does."""
+    for value, kind in pairs:
+        if not isinstance(value, kind):
+            raise TypeError(f"incompatible function arguments: {value!r}")
+
+
+def make_binding(calls: list[tuple[Any, ...]], *, year: int = 2022) -> Any:
     """A module like pyxrt; what is done with it is noted in `calls`."""
+
+    class Identity:
+        pass
+
+    class Xclbin:
+        def __init__(self, path: str) -> None:
+            check((path, str))
+            self.path = path
 
     class Device:
         def __init__(self, number: int) -> None:
@@ -39,25 +67,39 @@ def make_binding(calls: list[tuple[Any, ...]], *, new: bool) -> Any:
         def get_info(self, key: str) -> str:
             return f"the {key} of a card"
 
-        def load_xclbin(self, path: str) -> str:
+        def load_xclbin(self, path: str) -> Identity:
             calls.append(("load_xclbin", path))
             if "busy" in path:
                 raise RuntimeError("Device or resource busy")
             if "other" in path:
                 raise RuntimeError("Invalid argument")
-            return "an identity"
+            return Identity()
 
-        if new:
+        def register_xclbin(self, xclbin: Xclbin) -> Identity:
+            check((xclbin, Xclbin))
+            calls.append(("register_xclbin", xclbin.path))
+            return Identity()
 
-            def register_xclbin(self, xclbin: str) -> str:
-                calls.append(("register_xclbin", xclbin))
-                return "an identity"
+    class Mode(enum.Enum):
+        shared = 0
+        exclusive = 1
+
+    class HwContext:
+        if year >= 2026:
+            access_mode = Mode
+
+        def __init__(self, device: Device, identity: Identity, *mode: Mode) -> None:
+            check((device, Device), (identity, Identity), *((one, Mode) for one in mode))
+            calls.append(("hw_context", *(one.name for one in mode)))
+
+    owners = (Device, HwContext) if year >= 2026 else Device
 
     class Buffer:
         normal = "normal"
 
         def __init__(self, owner: Any, size: int, flags: str, group: int) -> None:
-            calls.append(("bo", type(owner).__name__, size, flags, group))
+            check((owner, owners), (size, int), (flags, str), (group, int))
+            calls.append(("bo", size, flags, group))
             if size > 1 << 20:
                 raise RuntimeError("bad allocation")
             self.memory = bytearray(size)
@@ -66,13 +108,16 @@ def make_binding(calls: list[tuple[Any, ...]], *, new: bool) -> Any:
             return memoryview(self.memory)
 
         def sync(self, direction: Directions, size: int, offset: int) -> None:
+            check((direction, Directions), (size, int), (offset, int))
             calls.append((direction.name[-4:], size, offset))
 
     class Kernel:
         exclusive = "exclusive"
 
-        def __init__(self, owner: Any, *arguments: str) -> None:
-            calls.append(("kernel", type(owner).__name__, *arguments))
+        def __init__(self, owner: Any, *arguments: Any) -> None:
+            kinds = (str,) if isinstance(owner, HwContext) else (Identity, str, str)
+            check((owner, (HwContext, Device)), *zip(arguments, kinds, strict=True))
+            calls.append(("kernel", type(owner).__name__, *arguments[-2:]))
 
         def group_id(self, argument: int) -> int:
             if argument > 3:
@@ -81,67 +126,69 @@ def make_binding(calls: list[tuple[Any, ...]], *, new: bool) -> Any:
 
     class Run:
         def __init__(self, kernel: Kernel) -> None:
-            self.reached = States.ERT_CMD_STATE_NEW
+            check((kernel, Kernel))
+            self.reached = STATES.ERT_CMD_STATE_NEW
 
         def set_arg(self, argument: int, value: Any) -> None:
+            check((argument, int), (value, (Buffer, int)))
             calls.append(("set_arg", argument, value if isinstance(value, int) else "a buffer"))
 
         def start(self) -> None:
-            self.reached = States.ERT_CMD_STATE_RUNNING
+            self.reached = RUNNING
 
-        def state(self) -> States:
+        def state(self) -> State:
             return self.reached
-
-    class HwContext:
-        def __init__(self, device: Device, identity: str) -> None:
-            calls.append(("hw_context", identity))
 
     binding = SimpleNamespace(
         device=Device,
         bo=Buffer,
         kernel=Kernel,
         run=Run,
-        ert_cmd_state=States,
+        ert_cmd_state=STATES,
         xclBOSyncDirection=Directions,
         xrt_info_device=SimpleNamespace(name="name"),
+        xclbin=Xclbin,
     )
-    if new:
+    if year >= 2023:
         binding.hw_context = HwContext
-        binding.xclbin = lambda path: f"xclbin {path}"
         binding.enumerate_devices = lambda: 2
     return binding
 
 
-@pytest.mark.parametrize("new", [False, True])
-def test_an_xclbin_is_loaded_the_way_the_binding_offers(new: bool) -> None:
+def open_unit(binding: Any) -> Any:
+    card = BindingDoor(binding).open(0)
+    card.load(Path("some.xclbin"))
+    return card.unit("trencadis:{trencadis_1}")
+
+
+@pytest.mark.parametrize("year", YEARS)
+def test_a_compute_unit_is_opened_for_us_alone(year: int) -> None:
     calls: list[tuple[Any, ...]] = []
-    door = BindingDoor(make_binding(calls, new=new))
+    door = BindingDoor(make_binding(calls, year=year))
     assert door.cards() == ["the name of a card"] * 2
     card = door.open(1)
     card.load(Path("some.xclbin"))
     unit = card.unit("trencadis:{trencadis_1}")
     buffer = unit.buffer(100, unit.group(2))
-    if new:
-        assert calls == [
-            ("register_xclbin", "xclbin some.xclbin"),
-            ("hw_context", "an identity"),
+    if year >= 2026:
+        assert calls[:-1] == [
+            ("register_xclbin", "some.xclbin"),
+            ("hw_context", "exclusive"),
             ("kernel", "HwContext", "trencadis:{trencadis_1}"),
-            ("bo", "HwContext", 4096, "normal", 12),
         ]
     else:
-        assert calls == [
+        assert calls[:-1] == [
             ("load_xclbin", "some.xclbin"),
-            ("kernel", "Device", "an identity", "trencadis:{trencadis_1}", "exclusive"),
-            ("bo", "Device", 4096, "normal", 12),
+            ("kernel", "Device", "trencadis:{trencadis_1}", "exclusive"),
         ]
+    assert calls[-1] == ("bo", 4096, "normal", 12)
     assert buffer.host.shape == (100,)
 
 
-def test_a_run() -> None:
+@pytest.mark.parametrize("year", YEARS)
+def test_a_run(year: int) -> None:
     calls: list[tuple[Any, ...]] = []
-    card = BindingDoor(make_binding(calls, new=False)).open(0)
-    card.load(Path("some.xclbin"))
-    unit = card.unit("trencadis:{trencadis_1}")
+    unit = open_unit(make_binding(calls, year=year))
     buffer = unit.buffer(5000, 10)
     buffer.host[:] = np.arange(5000, dtype=np.uint8)
     del calls[:]
@@ -160,15 +207,15 @@ def test_a_run() -> None:
     ]
     run.start()
     assert run.state() is RunState.PENDING
-    run._run.reached = States.ERT_CMD_STATE_COMPLETED
+    run._run.reached = STATES.ERT_CMD_STATE_COMPLETED
     assert run.state() is RunState.DONE
-    run._run.reached = States.ERT_CMD_STATE_ABORT
+    run._run.reached = STATES.ERT_CMD_STATE_ABORT
     assert run.state() is RunState.FAILED
     assert not unit.write_register(0x60, 1)
 
 
 def test_what_goes_wrong_has_a_name() -> None:
-    door = BindingDoor(make_binding([], new=False))
+    door = BindingDoor(make_binding([]))
     with pytest.raises(faults.DeviceNotFoundError, match="no such card"):
         door.open(2)
     card = door.open(0)
@@ -182,6 +229,54 @@ def test_what_goes_wrong_has_a_name() -> None:
         unit.group(4)
     with pytest.raises(faults.DeviceMemoryError, match="2,000,000 bytes"):
         unit.buffer(2_000_000, 10)
+
+
+@pytest.mark.parametrize("error", [RuntimeError, TypeError, ValueError, MemoryError])
+@pytest.mark.parametrize("name", ["set_arg", "start", "state", "sync", "map", "run"])
+def test_a_call_that_fails_is_a_lost_card(name: str, error: type[Exception]) -> None:
+    binding = make_binding([])
+    unit = open_unit(binding)
+
+    def fail(*arguments: Any) -> Any:
+        raise error("not now")
+
+    buffer, run = unit.buffer(8, 10), unit.run()
+    if name == "run":
+        binding.run = fail
+    else:
+        setattr(binding.bo if name in ("sync", "map") else binding.run, name, fail)
+    calls = {
+        "set_arg": lambda: run.set_scalar(4, 7),
+        "start": run.start,
+        "state": run.state,
+        "sync": lambda: buffer.to_card(8),
+        "map": lambda: unit.buffer(8, 10),
+        "run": unit.run,
+    }
+    with pytest.raises(faults.DeviceLostError, match="not now"):
+        calls[name]()
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("failed to allocate bo: No such device", faults.DeviceLostError),
+        ("failed to allocate bo: Input/output error", faults.DeviceLostError),
+        ("failed to allocate bo: Cannot allocate memory", faults.DeviceMemoryError),
+    ],
+)
+def test_a_lost_card_is_not_one_without_memory(
+    monkeypatch: pytest.MonkeyPatch, text: str, error: type[Exception]
+) -> None:
+    binding = make_binding([])
+    unit = open_unit(binding)
+
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError(text)
+
+    monkeypatch.setattr(binding.bo, "__init__", fail)
+    with pytest.raises(error, match=text):
+        unit.buffer(8, 10)
 
 
 def test_a_missing_binding_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
