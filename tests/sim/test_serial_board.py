@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trencadis_host import faults
+from trencadis_boards import load_board
+from trencadis_compiler.compile import compile_model
+from trencadis_host import Session, faults
 from trencadis_host.device import DeviceError, DeviceOptions
 from trencadis_host.serial import SerialBoard, open_device
 from trencadis_hw import abi
 from trencadis_sim import serial_board
 from trencadis_sim.serial_board import NoisyLine, SerialTerminal, SimulatedBoard
+from trencadis_sim.verify import reference_outputs
+
+DIGITS = Path("examples/digits/digits.onnx")
 
 pytestmark = pytest.mark.rtl
 
@@ -49,6 +54,23 @@ def test_equals_exact_arithmetic(case: Any, build_dir: Path) -> None:
             assert np.array_equal(outputs, case.expected[:words])
             assert statistics.words == words
             assert statistics.cycles is not None
+
+
+def test_board_as_it_is_delivered_runs_the_digits(build_dir: Path, tmp_path: Path) -> None:
+    """The kernel and the memory of the board that a bitstream is built for, whole."""
+    board = load_board("ulx3s")
+    assert board.link is not None
+    compiled = compile_model(DIGITS, board)
+    image = tmp_path / "digits.tcd"
+    compiled.overlay.save(image)
+    inputs = np.random.default_rng(5).integers(0, 256, (2, 1, 28, 28)).astype(np.float32)
+    simulated = SimulatedBoard(compiled.overlay.kernel, 1024 * board.link.memory_kib, build_dir)
+    with (
+        SerialTerminal(simulated) as terminal,
+        Session(image, f"serial:{terminal.path}@{RATE}", timeout_s=120) as session,
+    ):
+        (outputs,) = session.run(None, {compiled.overlay.input.name: inputs})
+    assert np.array_equal(outputs, reference_outputs(DIGITS, compiled.overlay, inputs))
 
 
 def test_words_come_in_batches_if_memory_is_short(case: Any, build_dir: Path) -> None:
