@@ -26,7 +26,15 @@ from trencadis_hw.container import write_atomically
 from trencadis_sim.layer_run import layer_behind_lists, run_layer
 from trencadis_sim.reported import reported
 
-__all__ = ["Point", "Shape", "complementary_weights", "measure_point", "simulated_sweep", "sweep"]
+__all__ = [
+    "Point",
+    "Shape",
+    "complementary_weights",
+    "conv_layer",
+    "measure_point",
+    "simulated_sweep",
+    "sweep",
+]
 
 
 @dataclass(frozen=True)
@@ -119,12 +127,8 @@ def random_weights(shape: Shape, ways: int, seed: int) -> npt.NDArray[np.int8]:
     return weights.reshape(size)
 
 
-def measure_point(
-    what: str, shape: Shape, kind: str, ways: int, winners: int, engine: EngineConfig
-) -> Point | None:
-    """A layer with so many winners on its input; None if the engine does not hold it."""
-    make = complementary_weights if kind == "complementary" else random_weights
-    weights = make(shape, ways, seed=ways)
+def conv_layer(shape: Shape, weights: npt.NDArray[np.int8], winners: int) -> tuple[Layer, Feed]:
+    """A convolution, and the lists of so many activations that it reads."""
     byte = Quantisation(np.float32(1), 0, signed=False)
     height = shape.side + shape.window - 1
     layer = Layer(
@@ -145,7 +149,16 @@ def measure_point(
         pool=Pool(),
         winners=None,
     )
-    feed = Feed(shape.channels, height, height, False, winners, True, winners)
+    return layer, Feed(shape.channels, height, height, False, winners, True, winners)
+
+
+def measure_point(
+    what: str, shape: Shape, kind: str, ways: int, winners: int, engine: EngineConfig
+) -> Point | None:
+    """A layer with so many winners on its input; None if the engine does not hold it."""
+    make = complementary_weights if kind == "complementary" else random_weights
+    weights = make(shape, ways, seed=ways)
+    layer, feed = conv_layer(shape, weights, winners)
     try:
         plan = plans_for(layer, engine, feed)[0]
     except CompileError:
