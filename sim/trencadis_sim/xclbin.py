@@ -38,7 +38,7 @@ from trencadis_host.xrt_unit import ARGUMENTS, KERNEL_NAME
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import write_atomically
-from trencadis_sim.hw_emu.environment import write_environment
+from trencadis_sim.hw_emu.environment import PID_FILE, write_environment
 from trencadis_sim.reported import reported
 from trencadis_sim.verilator import build_kernel
 
@@ -97,7 +97,7 @@ class Argument:
 
 @dataclass(frozen=True, kw_only=True)
 class KernelDescription:
-    """A kernel, as XRT's metadata has it; any RTL kernel with `ap_ctrl_hs` or `ap_ctrl_chain`.
+    """A kernel, as XRT's metadata has it; any kernel with `ap_ctrl_hs`.
 
     Attributes
     ----------
@@ -109,15 +109,12 @@ class KernelDescription:
         Width of the master ports.
     address_bits : int
         Width of the register port's address.
-    chained : bool
-        The kernel is controlled by `ap_ctrl_chain`.
     """
 
     name: str
     arguments: tuple[Argument, ...]
     data_bits: int
     address_bits: int = 8
-    chained: bool = False
 
 
 def kernel_description(config: KernelConfig) -> KernelDescription:
@@ -161,7 +158,7 @@ def simulator_archive(
     Parameters
     ----------
     library : bytes
-        The simulator: a shared library with the functions of `harness.cpp`.
+        The simulator: a shared library with the functions of `simulated_kernel.h`.
     unit_bases : mapping of str to int
         Base address of the registers of every compute unit.
     banks : sequence of Bank
@@ -181,6 +178,7 @@ def simulator_archive(
     script = (
         "#!/bin/sh\n"
         "# Started by XRT's hardware-emulation driver, in this folder.\n"
+        f'[ -z "$EMULATION_RUN_DIR" ] || echo $$ > "$EMULATION_RUN_DIR/{PID_FILE}"\n'
         f'exec "${{TRENCADIS_PYTHON:-{python}}}" -P -m trencadis_sim.hw_emu simulator.json '
         '"$USER" "$EMULATION_SOCKETID" "$EMULATION_RUN_DIR" > simulate.log 2>&1\n'
     )
@@ -253,10 +251,9 @@ def pack_xclbin(
         8,
     )
     connectivity = _counted(connections, 4)
-    control = 1 if kernel.chained else 0
     layout = _counted(
         [
-            IP.pack(IP_KERNEL, control << 8, base, f"{kernel.name}:{name}".encode())
+            IP.pack(IP_KERNEL, 0, base, f"{kernel.name}:{name}".encode())
             for name, base in bases.items()
         ],
         8,
@@ -327,7 +324,7 @@ def _metadata(
         name=kernel.name,
         language="ip",
         type="pl",
-        hwControlProtocol="ap_ctrl_chain" if kernel.chained else "ap_ctrl_hs",
+        hwControlProtocol="ap_ctrl_hs",
     )
     ports = dict.fromkeys(argument.port for argument in kernel.arguments if argument.port)
     for port in ports:

@@ -207,20 +207,70 @@ def test_an_image_for_another_configuration(
         EmulatedCard(other, path, cards=1, timeout_s=10)
 
 
-def test_a_simulator_that_does_not_start(
+def test_a_simulator_that_ends_at_once(
     opener, overlay: Overlay, build_dir: Path, tmp_path: Path, monkeypatch
 ) -> None:
     path = emulation(tmp_path, overlay, build_dir)
-    monkeypatch.setattr("trencadis_sim.hw_emu.device.START_S", 4.0)
     monkeypatch.setenv("TRENCADIS_PYTHON", "/nonexistent/python")
-    with pytest.raises(faults.DeviceTimeoutError, match="did not start"):
+    started = time.monotonic()
+    with pytest.raises(faults.DeviceLostError, match=r"its simulator ended at once.*not found"):
         opener(path=path)
+    assert time.monotonic() - started < 60
     assert not list(tmp_path.glob("run-*"))
+
+
+def test_a_process_that_cannot_be_started_leaves_nothing(
+    opener, overlay: Overlay, build_dir: Path, tmp_path: Path, monkeypatch
+) -> None:
+    path = emulation(tmp_path, overlay, build_dir)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise OSError("no more processes")
+
+    monkeypatch.setattr("trencadis_sim.hw_emu.device.subprocess.Popen", fail)
+    before = len(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="no more processes"):
+        opener(path=path)
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert not list(tmp_path.glob("run-*"))
+
+
+def test_a_process_that_stands_still_is_given_up(card, words, expected, monkeypatch) -> None:
+    card.run(words(1))
+    process = card.process
+    os.kill(process, signal.SIGSTOP)
+    monkeypatch.setattr("trencadis_sim.hw_emu.device.SILENCE_S", 3)
+    started = time.monotonic()
+    # More than its socket takes while nobody reads there.
+    futures = [card.submit(words(100_000)), card.submit(words(3))]
+    assert time.monotonic() - started < 2
+    for future in futures:
+        with pytest.raises(faults.DeviceTimeoutError, match="no sign of life for 3 s"):
+            future.result(30)
+    wait_until(lambda: ended(process))
+    assert np.array_equal(card.run(words(5))[0], expected(words(5)))
+
+
+def test_a_long_batch_that_goes_on_is_not_given_up(opener, words, expected, monkeypatch) -> None:
+    monkeypatch.setattr("trencadis_sim.hw_emu.device.SILENCE_S", 3)
+    with opener(timeout_s=60) as card:
+        process = card.process
+        started = time.monotonic()
+        packed = words(60_000)
+        while time.monotonic() - started < 6:
+            assert np.array_equal(card.run(packed)[0], expected(packed))
+        assert card.process == process
 
 
 def test_a_missing_xrt(tmp_path: Path) -> None:
     with pytest.raises(faults.XrtMissingError, match="apt install libxrt1"):
         write_environment(tmp_path / "emulation", "board", [], libraries=[tmp_path])
+
+
+def test_a_missing_unzip(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(faults.XrtMissingError, match="apt install unzip"):
+        write_environment(tmp_path / "emulation", "board", [])
 
 
 def test_two_processes_have_cards_of_their_own(opener, words, expected) -> None:
@@ -246,5 +296,7 @@ def test_what_is_no_shape_is_refused(text: str) -> None:
 def test_many_runs_lose_no_memory(card, overlay: Overlay) -> None:
     figures = soak(card, overlay, runs=300, words=4)
     assert figures["wrong"] == 0
+    assert figures["descriptors_after"] == figures["descriptors_before"]
+    assert set(figures["descriptors_after"]) == {"program", "xrt", "simulator"}
     for name, before in figures["kib_before"].items():
         assert figures["kib_after"][name] - before < 2048, name

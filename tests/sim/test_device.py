@@ -1,7 +1,9 @@
 """The simulator as a device: what is left of a run that did not end, and closing."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from trencadis_sim.device import SimulatedKernel, Simulator
 from trencadis_sim.verilator import SimulatorError
 
 pytestmark = pytest.mark.rtl
+
+SIGNATURE = re.compile(r"[\w* ]+ \*?trencadis_\w+\([^)]*\)")
 
 
 @pytest.fixture
@@ -89,3 +93,24 @@ def test_a_closed_simulator(simulator: Simulator, case: Any) -> None:
     with pytest.raises(SimulatorError, match="the simulation is closed"):
         simulator.kernel.grow(1 << 30)
     simulator.close()
+
+
+def test_the_header_for_other_kernels_is_of_the_functions_there_are() -> None:
+    folder = files("trencadis_sim")
+    header, harness = (
+        {
+            text.replace("(void)", "()")
+            for text in SIGNATURE.findall(folder.joinpath(name).read_text())
+        }
+        for name in ("simulated_kernel.h", "harness.cpp")
+    )
+    functions = {text.partition("trencadis_")[2].partition("(")[0] for text in header}
+    assert header == harness
+    assert functions == set(device_module._SIGNATURES)
+
+
+def test_a_library_that_lacks_functions_is_refused() -> None:
+    with pytest.raises(
+        SimulatorError, match=r"has no function trencadis_open; see simulated_kernel"
+    ):
+        SimulatedKernel(Path("libc.so.6"), 0)

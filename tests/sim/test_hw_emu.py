@@ -1,10 +1,13 @@
 """The simulator's side of XRT's emulation protocol, with a driver of the tests' own."""
 
 import contextlib
+import json
+import os
 import socket
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -273,7 +276,8 @@ def test_an_environment_is_written_for_a_folder(tmp_path: Path) -> None:
     libraries = [tmp_path / "libraries"]
     write_environment(folder, "board", banks, libraries=libraries)
     values = write_environment(folder, "board", banks, cards=2, libraries=libraries)
-    assert values == variables(folder, "trencadis")
+    assert values == variables(folder)
+    assert values["USER"] == f"trencadis-{os.getuid()}"
     assert sorted(entry.name for entry in (folder / "xrt" / "lib").iterdir()) == [
         "libxrt_core.so.2",
         "libxrt_hwemu.so.2",
@@ -282,3 +286,33 @@ def test_an_environment_is_written_for_a_folder(tmp_path: Path) -> None:
     assert "export XCL_EMULATION_MODE=hw_emu\n" in text
     assert '"NumDevices": "2"' in (folder / "emconfig.json").read_text()
     assert '"Size": "4GB"' in (folder / "emconfig.json").read_text()
+
+
+def test_an_environment_is_written_by_several_at_once(tmp_path: Path) -> None:
+    libraries = [tmp_path / f"libraries{number}" for number in range(2)]
+    for folder in libraries:
+        folder.mkdir()
+        for name in ("libxrt_hwemu.so.2", "libxrt_core.so.2"):
+            (folder / name).touch()
+    folder = tmp_path / "emulation"
+    banks = [Bank("D", 0, 1 << 30, True)]
+    write_environment(folder, "board", banks, libraries=libraries)
+    stop = threading.Event()
+
+    def write(number: int) -> None:
+        for turn in range(40):
+            cards = 1 + (number + turn) % 2
+            write_environment(folder, "board", banks, cards=cards, libraries=libraries[turn % 2 :])
+
+    def read() -> None:
+        while not stop.is_set():
+            json.loads((folder / "emconfig.json").read_text())
+            assert (folder / "xrt.ini").read_text() == settings()
+            assert (folder / "xrt" / "lib" / "libxrt_hwemu.so.2").exists()
+
+    with ThreadPoolExecutor(4) as threads:
+        reader = threads.submit(read)
+        for writer in [threads.submit(write, number) for number in range(3)]:
+            writer.result(60)
+        stop.set()
+        reader.result(10)

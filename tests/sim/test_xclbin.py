@@ -40,7 +40,6 @@ ANY_KERNEL = KernelDescription(
         Argument("count", 0x28, 4),
     ),
     data_bits=32,
-    chained=True,
 )
 
 
@@ -141,7 +140,7 @@ def test_metadata_of_any_kernel(tmp_path: Path) -> None:
     project = ElementTree.fromstring(found.sections[Section.EMBEDDED_METADATA])
     kernel = project.find(".//kernel")
     assert kernel is not None
-    assert kernel.get("hwControlProtocol") == "ap_ctrl_chain"
+    assert kernel.get("hwControlProtocol") == "ap_ctrl_hs"
     arguments = [
         (a.get("id"), a.get("name"), a.get("offset"), a.get("size"), a.get("addressQualifier"))
         for a in kernel.findall("arg")

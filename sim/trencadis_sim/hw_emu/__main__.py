@@ -4,25 +4,21 @@ The driver tells by its environment where its sockets are; the script passes tha
 """
 
 import json
-import os
 import signal
 import sys
-import threading
 from pathlib import Path
 
 from trencadis_sim.device import SimulatedKernel
 from trencadis_sim.hw_emu.card import Card
+from trencadis_sim.hw_emu.environment import PID_FILE
 from trencadis_sim.hw_emu.memory import DeviceMemory
 from trencadis_sim.hw_emu.server import HOST_MEMORY_PREFIX, connect, serve
 from trencadis_sim.hw_emu.unit import ComputeUnit
 
-__all__ = ["PID_FILE", "main"]
+__all__ = ["main"]
 
 HOST_MEMORY_S = 5.0
 """Seconds for which the driver's second socket is waited for."""
-
-PID_FILE = "simulator.pid"
-"""Written into the driver's run directory, for whoever watches over the simulator."""
 
 
 def main(description_path: Path, user: str, name: str, run_folder: str) -> int:
@@ -42,8 +38,6 @@ def main(description_path: Path, user: str, name: str, run_folder: str) -> int:
     if not name:
         print("FATAL_ERROR: not started by XRT's emulation driver: EMULATION_SOCKETID is not set")
         return 1
-    if run_folder:
-        (Path(run_folder) / PID_FILE).write_text(f"{os.getpid()}\n")
     folder = Path("/tmp", user)
     driver = connect(folder / name)
     try:
@@ -62,6 +56,9 @@ def main(description_path: Path, user: str, name: str, run_folder: str) -> int:
     card = Card(memory, units, description["address_range"])
     closed = serve(card, driver, host_memory)
     card.stop()
+    if closed and run_folder:
+        # `simulate.sh` wrote it; whoever watches is told by this that all is well.
+        Path(run_folder, PID_FILE).unlink(missing_ok=True)
     print("closed" if closed else "the driver is gone", flush=True)
     return 0
 
@@ -72,6 +69,4 @@ if __name__ == "__main__":
     except Exception as error:
         print(f"FATAL_ERROR: {type(error).__name__}: {error}", flush=True)
         raise
-    # Threads of the simulation have stopped; nothing is left that is worth an orderly exit.
-    assert threading.active_count() == 1
     sys.exit(status)

@@ -7,11 +7,13 @@ happens there is an exception here, and the next run gets a new process.
 
 import contextlib
 import os
+import queue
 import select
 import selectors
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -31,8 +33,8 @@ from trencadis_host import faults
 from trencadis_host.device import DeviceError, DeviceOptions, MissingToolError, Statistics
 from trencadis_host.faults import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
 from trencadis_hw.closing import Closing
-from trencadis_hw.container import Overlay
-from trencadis_sim.hw_emu.environment import variables
+from trencadis_hw.container import ContainerError, Overlay
+from trencadis_sim.hw_emu.environment import PID_FILE, variables
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
 from trencadis_sim.verilator import MissingSimulatorError, SimulatorError
 from trencadis_sim.xclbin import write_emulation
@@ -46,8 +48,8 @@ START_S = 120.0
 """Seconds in which XRT and the simulator must have started, on a busy machine."""
 
 CLOSE_S = 15.0
-MARGIN_S = 20.0
-"""Seconds beyond a run's time after which the process itself is taken to hang."""
+SILENCE_S = 20
+"""Seconds without a sign of life after which the process itself is taken to hang."""
 
 LAST_LINES = 3
 
@@ -62,6 +64,24 @@ class _Process:
     simulators: dict[int, int] = field(default_factory=dict)
     units: int = 0
     door: str = ""
+    heard: float = field(default_factory=time.monotonic)
+    outbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
+    sender: threading.Thread | None = None
+
+    def send(self, frame: Mapping[str, Any], data: bytes | memoryview = b"") -> None:
+        """Send a frame, when those before it have gone; never waits."""
+        self.outbox.put((frame, data))
+
+    def start_sending(self) -> None:
+        """Start the thread that sends; whoever submits must not wait for a process that hangs."""
+
+        def run() -> None:
+            with contextlib.suppress(OSError):
+                while (item := self.outbox.get()) is not None:
+                    send_frame(self.connection, *item)
+
+        self.sender = threading.Thread(target=run, daemon=True)
+        self.sender.start()
 
     def kill(self) -> None:
         """End it and its simulators."""
@@ -71,6 +91,11 @@ class _Process:
 
     def clean(self) -> None:
         """Remove what it leaves."""
+        self.outbox.put(None)
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+        if self.sender is not None:
+            self.sender.join()
         self.connection.close()
         for descriptor in self.simulators.values():
             os.close(descriptor)
@@ -84,12 +109,45 @@ class _Process:
             select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
 
     def log(self) -> str:
-        """The last lines that XRT wrote."""
-        try:
-            lines = (self.folder / "xrt.log").read_text(errors="replace").split("\n")
-        except OSError:
-            return ""
-        return " / ".join([line.strip() for line in lines if line.strip()][-LAST_LINES:])
+        """The last lines that XRT and the simulators wrote."""
+        lines = []
+        for path in (self.folder / "xrt.log", *self.folder.glob(".run/**/simulate.log")):
+            with contextlib.suppress(OSError):
+                text = path.read_text(errors="replace")
+                lines += [line.strip() for line in text.split("\n") if line.strip()][-LAST_LINES:]
+        return " / ".join(lines)
+
+    def simulator_failed(self) -> bool:
+        """Whether a simulator has ended that nobody closed."""
+        for path in self.folder.glob(f".run/*/hw_em/*/{PID_FILE}"):
+            with contextlib.suppress(OSError, ValueError):
+                pid = int(path.read_text())
+                try:
+                    descriptor = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    return path.exists()
+                with os.fdopen(descriptor) as file:
+                    if select.select([file], [], [], 0)[0]:
+                        return path.exists()
+        return False
+
+    def first_frame(self) -> Mapping[str, Any]:
+        """What it says when it is ready, or has failed.
+
+        Raises
+        ------
+        TimeoutError
+            If it says nothing in START_S.
+        EOFError
+            If it, or a simulator of its, has ended.
+        """
+        deadline = time.monotonic() + START_S
+        while not select.select([self.connection], [], [], 0.2)[0]:
+            if self.simulator_failed():
+                raise EOFError
+            if time.monotonic() > deadline:
+                raise TimeoutError
+        return receive_frame(self.connection)[0]
 
 
 class EmulatedCard(Closing):
@@ -118,7 +176,7 @@ class EmulatedCard(Closing):
         self._cards = cards
         self._timeout_s = timeout_s
         self._lock = threading.RLock()
-        self._jobs: dict[int, tuple[Future[Result], float]] = {}
+        self._jobs: dict[int, Future[Result]] = {}
         self._next = 0
         self._closed = False
         self._process: _Process | None = self._start()
@@ -179,12 +237,8 @@ class EmulatedCard(Closing):
             future: Future[Result] = Future()
             future.set_running_or_notify_cancel()
             self._next += 1
-            self._jobs[self._next] = (future, time.monotonic())
-            frame = {"job": self._next}
-            try:
-                send_frame(process.connection, frame, np.ascontiguousarray(words).data.cast("B"))
-            except OSError:
-                self._end(_lost(process, "the process with XRT in it is gone"), process)
+            self._jobs[self._next] = future
+            process.send({"job": self._next}, np.ascontiguousarray(words).data.cast("B"))
         return future
 
     def close(self) -> None:
@@ -195,41 +249,47 @@ class EmulatedCard(Closing):
             self._closed = True
             process = self._process
         if process is not None:
-            with contextlib.suppress(OSError):
-                send_frame(process.connection, {})
-                process.wait_for_simulators(CLOSE_S)
+            process.send({})
+            process.wait_for_simulators(CLOSE_S)
         # With the simulators gone all that is left is a thread of XRT's that sleeps for 10 s.
         self._end(DeviceAbortedError("device hw_emu was closed before a run was over"))
 
     def _start(self) -> _Process:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._xclbin.parent))
-        self._overlay.save(folder / "network.tcd")
-        ours, theirs = socket.socketpair()
-        values = variables(self._xclbin.parent, f"trencadis-{os.getuid()}")
-        values["SDACCEL_EM_RUN_DIR"] = str(folder)
-        command = ["env", *(f"{name}={value}" for name, value in values.items())]
-        command += [sys.executable, "-P", "-m", "trencadis_sim.hw_emu.worker", str(theirs.fileno())]
-        arguments = [str(folder), str(self._xclbin), str(self._cards), str(self._timeout_s)]
-        with theirs, (folder / "xrt.log").open("wb") as log:
-            child = subprocess.Popen(
-                [*command, *arguments],
-                cwd=folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                pass_fds=[theirs.fileno()],
-                # XRT signals its process group when it crashes; and Ctrl-C is for us.
-                start_new_session=True,
-            )
-        process = _Process(child, ours, folder)
+        with contextlib.ExitStack() as leftovers:
+            leftovers.callback(shutil.rmtree, folder, ignore_errors=True)
+            self._overlay.save(folder / "network.tcd")
+            ours, theirs = socket.socketpair()
+            leftovers.callback(ours.close)
+            values = variables(self._xclbin.parent)
+            values["SDACCEL_EM_RUN_DIR"] = str(folder)
+            command = ["env", *(f"{name}={value}" for name, value in values.items())]
+            command += [sys.executable, "-P", "-m", "trencadis_sim.hw_emu.worker"]
+            arguments = [str(folder), str(self._xclbin), str(self._cards), str(self._timeout_s)]
+            with theirs, (folder / "xrt.log").open("wb") as log:
+                child = subprocess.Popen(
+                    [*command, str(theirs.fileno()), *arguments],
+                    cwd=folder,
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[theirs.fileno()],
+                    # XRT signals its process group when it crashes; and Ctrl-C is for us.
+                    start_new_session=True,
+                )
+            process = _Process(child, ours, folder)
+            leftovers.pop_all()
         try:
-            ours.settimeout(START_S)
-            frame, _ = receive_frame(ours)
-            ours.settimeout(None)
+            frame = process.first_frame()
             if "failed" in frame:
                 raise _error(frame)
             process.units, process.door = frame["units"], frame["ready"]
             process.simulators = {pid: os.pidfd_open(pid) for pid in frame["simulators"]}
+            # Of a frame of which the rest does not come.
+            limit = struct.pack("ll", SILENCE_S, 0)
+            ours.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+            process.heard = time.monotonic()
+            process.start_sending()
         except BaseException as error:
             text = process.log()
             process.kill()
@@ -239,7 +299,9 @@ class EmulatedCard(Closing):
                     f"device hw_emu: XRT did not start its simulator in {START_S:g} s ({text})"
                 ) from None
             if isinstance(error, EOFError | OSError):
-                raise DeviceLostError(f"device hw_emu: XRT ended at once ({text})") from None
+                raise DeviceLostError(
+                    f"device hw_emu: XRT or its simulator ended at once ({text})"
+                ) from None
             raise
         threading.Thread(target=self._watch, args=(process,), daemon=True).start()
         return process
@@ -252,30 +314,37 @@ class EmulatedCard(Closing):
                 selector.register(descriptor, selectors.EVENT_READ, pid)
             while True:
                 ready = selector.select(1.0)
-                if self._process is not process or self._closed:
+                if self._process is not process:
                     return
+                sources = {key.data for key, _ in ready}
                 try:
-                    if any(key.data is None for key, _ in ready):
+                    if None in sources:
                         frame, data = receive_frame(process.connection)
+                        process.heard = time.monotonic()
                         self._take(process, frame, data)
-                    elif ready:
+                    elif sources and self._closed:
+                        return
+                    elif sources:
                         raise EOFError
+                except BlockingIOError:
+                    pass  # the rest of a frame does not come: it has been silent for too long
                 except (EOFError, OSError):
-                    what = "its simulator" if ready[0][0].data else "the process with XRT in it"
+                    what = "the process with XRT in it" if None in sources else "its simulator"
                     self._end(_lost(process, f"{what} is gone"), process)
                     return
-                if self._late():
+                if time.monotonic() - process.heard > SILENCE_S:
                     error = DeviceTimeoutError(
-                        f"device hw_emu: XRT gave no answer for {self._timeout_s + MARGIN_S:g} s"
+                        f"device hw_emu: the process with XRT in it gave no sign of life for "
+                        f"{SILENCE_S} s; the next run starts afresh"
                     )
                     self._end(error, process)
                     return
 
     def _take(self, process: _Process, frame: Mapping[str, Any], data: bytearray) -> None:
+        if "job" not in frame:
+            return  # a sign of life
         with self._lock:
-            future, _ = self._jobs.pop(frame["job"], (None, 0.0))
-            now = time.monotonic()
-            self._jobs = {job: (later, now) for job, (later, _) in self._jobs.items()}
+            future = self._jobs.pop(frame["job"], None)
         error = _error(frame) if "failed" in frame else None
         if isinstance(error, DeviceLostError | DeviceTimeoutError):
             # That card cannot be trusted any more.
@@ -288,11 +357,6 @@ class EmulatedCard(Closing):
             results = np.frombuffer(data, np.uint8).reshape(-1, self._overlay.output_bytes)
             future.set_result((results, Statistics(**frame["statistics"])))
 
-    def _late(self) -> bool:
-        with self._lock:
-            since = [since for _, since in self._jobs.values()]
-        return bool(since) and time.monotonic() - min(since) > self._timeout_s + MARGIN_S
-
     def _end(self, error: DeviceError, process: _Process | None = None) -> None:
         """End the process; jobs fail with the error, and the next one gets a new process."""
         with self._lock:
@@ -303,7 +367,7 @@ class EmulatedCard(Closing):
             if process is not None:
                 process.kill()
                 process.clean()
-        for future, _ in jobs.values():
+        for future in jobs.values():
             if not future.done():
                 future.set_exception(error)
 
@@ -365,7 +429,7 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Emul
         )
     except MissingSimulatorError as error:
         raise MissingToolError(f"device hw_emu: {error}") from error
-    except SimulatorError as error:
+    except (SimulatorError, ContainerError) as error:
         raise DeviceError(f"device hw_emu: {error}") from error
     report("starting XRT")
     return EmulatedCard(overlay, path, cards=cards, timeout_s=options.timeout_s)

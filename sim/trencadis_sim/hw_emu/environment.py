@@ -6,14 +6,28 @@ process gets the variables when it is started.
 
 import json
 import math
+import os
 import shlex
+import shutil
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trencadis_host.faults import XrtMissingError
 from trencadis_host.xclbin import Bank
+from trencadis_hw.container import write_atomically
 
-__all__ = ["XRT_FOLDERS", "device_configuration", "settings", "variables", "write_environment"]
+__all__ = [
+    "PID_FILE",
+    "XRT_FOLDERS",
+    "device_configuration",
+    "settings",
+    "variables",
+    "write_environment",
+]
+
+PID_FILE = "simulator.pid"
+"""Of the simulator, in the driver's run directory, until the driver closes the card."""
 
 XRT_FOLDERS = (
     Path("/opt/xilinx/xrt/lib"),
@@ -40,7 +54,7 @@ def write_environment(
     banks: Sequence[Bank],
     *,
     cards: int = 1,
-    user: str = "trencadis",
+    user: str | None = None,
     libraries: Iterable[Path] = XRT_FOLDERS,
 ) -> dict[str, str]:
     """Write what XRT needs into a folder; the variables that make it look there.
@@ -56,38 +70,46 @@ def write_environment(
     cards : int
         Emulated cards.
     user : str
-        Name of the folder below /tmp in which XRT makes its sockets.
+        Name of the folder below /tmp in which XRT makes its sockets.  [default: one for each
+        user of the machine]
     libraries : iterable of Path
         Folders in which XRT's libraries may be.
 
     Raises
     ------
     XrtMissingError
-        If XRT, or its emulation driver, is not installed.
+        If XRT, its emulation driver, or the program `unzip` that it needs is not installed.
+    ContainerError
+        If a file cannot be written.
     """
+    if shutil.which("unzip") is None:
+        raise XrtMissingError(
+            "device hw_emu: XRT's emulation driver needs the program unzip, which is not "
+            "installed; install it (Debian: apt install unzip)"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     _link(folder / "xrt" / "lib", list(libraries))
-    (folder / "emconfig.json").write_text(
-        json.dumps(device_configuration(platform, banks, cards), indent=2) + "\n"
-    )
-    (folder / "xrt.ini").write_text(settings())
+    configuration = json.dumps(device_configuration(platform, banks, cards), indent=2)
+    _write(folder / "emconfig.json", configuration + "\n")
+    _write(folder / "xrt.ini", settings())
     values = variables(folder.resolve(), user)
     text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in values.items())
-    (folder / "env.sh").write_text(
-        "# Source this, and programs that use XRT find the emulated card.\n" + text
+    _write(
+        folder / "env.sh",
+        "# Source this, and programs that use XRT find the emulated card.\n" + text,
     )
     return values
 
 
-def variables(folder: Path, user: str) -> dict[str, str]:
-    """The variables of a process that is to use the emulated card."""
+def variables(folder: Path, user: str | None = None) -> dict[str, str]:
+    """The variables of a process that is to use the emulated card; see `write_environment`."""
     return {
         "XILINX_XRT": str(folder / "xrt"),
         "XCL_EMULATION_MODE": "hw_emu",
         "EMCONFIG_PATH": str(folder),
         "XRT_INI_PATH": str(folder / "xrt.ini"),
         "SDACCEL_EM_RUN_DIR": str(folder),
-        "USER": user,
+        "USER": user or f"trencadis-{os.getuid()}",
     }
 
 
@@ -151,5 +173,14 @@ def _link(target: Path, libraries: Sequence[Path]) -> None:
     for entry in entries:
         link = target / entry.name
         if not link.is_symlink() or link.readlink() != entry:
-            link.unlink(missing_ok=True)
-            link.symlink_to(entry)
+            # Others may be reading, or writing the same: nothing is ever missing or half there.
+            with tempfile.TemporaryDirectory(dir=target, prefix=".link-") as scratch:
+                made = Path(scratch, entry.name)
+                made.symlink_to(entry)
+                os.replace(made, link)
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a file unless it is like that already: others may be reading it."""
+    if not path.exists() or path.read_text() != text:
+        write_atomically(path, text.encode())

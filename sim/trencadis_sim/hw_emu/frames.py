@@ -6,15 +6,18 @@ A frame is the length of a JSON object, the object, and as many bytes as it says
 import json
 import socket
 import struct
+from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["receive_frame", "send_frame"]
+__all__ = ["receive", "receive_frame", "send_frame"]
 
 LENGTH = struct.Struct("<I")
 Frame = dict[str, Any]
 
 
-def send_frame(connection: socket.socket, frame: Frame, data: bytes | memoryview = b"") -> None:
+def send_frame(
+    connection: socket.socket, frame: Mapping[str, Any], data: bytes | memoryview = b""
+) -> None:
     """Send a frame."""
     head = json.dumps({**frame, "bytes": len(data)}).encode()
     connection.sendall(LENGTH.pack(len(head)) + head)
@@ -30,12 +33,19 @@ def receive_frame(connection: socket.socket) -> tuple[Frame, bytearray]:
     EOFError
         If the other side is gone.
     """
-    (length,) = LENGTH.unpack(_receive(connection, LENGTH.size))
-    frame: Frame = json.loads(_receive(connection, length))
-    return frame, _receive(connection, frame["bytes"])
+    (length,) = LENGTH.unpack(receive(connection, LENGTH.size))
+    frame: Frame = json.loads(receive(connection, length))
+    return frame, receive(connection, frame["bytes"])
 
 
-def _receive(connection: socket.socket, size: int) -> bytearray:
+def receive(connection: socket.socket, size: int) -> bytearray:
+    """That many bytes.
+
+    Raises
+    ------
+    EOFError
+        If the other side is gone.
+    """
     data = bytearray(size)
     view = memoryview(data)
     while view:

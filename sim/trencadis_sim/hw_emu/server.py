@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from trencadis_sim.hw_emu.card import Card
+from trencadis_sim.hw_emu.frames import receive
 from trencadis_sim.hw_emu.messages import (
     CALL_HEADER_BYTES,
     Call,
@@ -65,14 +66,12 @@ def serve(card: Card, driver: socket.socket, host_memory: socket.socket | None =
         Whether the card was closed.
     """
     while not card.closed:
-        header = _receive(driver, CALL_HEADER_BYTES)
-        if header is None:
-            return False
-        number, size = parse_call_header(bytes(header))
-        if size > LARGEST_MESSAGE:
-            raise ValueError(f"the driver announced a message of {size} bytes")
-        message = _receive(driver, size)
-        if message is None:
+        try:
+            number, size = parse_call_header(bytes(receive(driver, CALL_HEADER_BYTES)))
+            if size > LARGEST_MESSAGE:
+                raise ValueError(f"the driver announced a message of {size} bytes")
+            message = receive(driver, size)
+        except EOFError:
             return False
         answer = card.answer(number, memoryview(message))
         if card.closed and host_memory is not None:
@@ -80,15 +79,3 @@ def serve(card: Card, driver: socket.socket, host_memory: socket.socket | None =
                 host_memory.sendall(call_header(Call.CLOSE, 0))
         driver.sendall(answer)
     return True
-
-
-def _receive(connection: socket.socket, size: int) -> bytearray | None:
-    """That many bytes; None if the other side is gone."""
-    data = bytearray(size)
-    view = memoryview(data)
-    while view:
-        count = connection.recv_into(view)
-        if not count:
-            return None
-        view = view[count:]
-    return data

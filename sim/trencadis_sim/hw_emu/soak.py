@@ -6,6 +6,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +41,8 @@ def soak(card: EmulatedCard, overlay: Overlay, *, runs: int, words: int) -> dict
     Returns
     -------
     dict
-        JSON-ready: runs with wrong results, and resident memory of the three processes before and
-        after.
+        JSON-ready: runs with wrong results; resident memory and open files of the three processes
+        before and after.
     """
     rng = np.random.default_rng(0)
     packed = np.zeros((words, overlay.input_bytes), np.uint8)
@@ -57,27 +58,34 @@ def soak(card: EmulatedCard, overlay: Overlay, *, runs: int, words: int) -> dict
 
     for number in range(WARM_UP):
         run(words if number == 0 else int(rng.integers(1, words + 1)))
-    before, started = _memory(card), time.monotonic()
+    memory, files = _each(card, _resident), _each(card, _descriptors)
+    started = time.monotonic()
     for _ in range(runs):
         run(int(rng.integers(1, words + 1)))
     return {
         "runs": runs,
         "wrong": wrong,
         "seconds": time.monotonic() - started,
-        "kib_before": before,
-        "kib_after": _memory(card),
-        "descriptors": len(os.listdir("/proc/self/fd")),
+        "kib_before": memory,
+        "kib_after": _each(card, _resident),
+        "descriptors_before": files,
+        "descriptors_after": _each(card, _descriptors),
     }
 
 
-def _memory(card: EmulatedCard) -> dict[str, int]:
-    """Resident memory in KiB."""
+def _each(card: EmulatedCard, measure: Callable[[int], int]) -> dict[str, int]:
+    """A figure of each of the processes."""
     assert card.process is not None
     processes = {"program": os.getpid(), "xrt": card.process, "simulator": card.simulators[0]}
-    return {name: _resident(pid) for name, pid in processes.items()}
+    return {name: measure(pid) for name, pid in processes.items()}
+
+
+def _descriptors(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def _resident(pid: int) -> int:
+    """Resident memory in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS")))
 

@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ import numpy as np
 from trencadis_host.device import DeviceError, Statistics
 from trencadis_host.xrt import XrtDevice, open_door
 from trencadis_hw.container import ContainerError, Overlay
-from trencadis_sim.hw_emu.__main__ import PID_FILE
+from trencadis_sim.hw_emu.environment import PID_FILE
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
 
 __all__ = ["main"]
+
+SIGN_S = 1.0
+"""Seconds between two signs of life."""
 
 
 def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: float) -> int:
@@ -40,6 +44,13 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
         return 1
     pids = sorted(int(file.read_text()) for file in run_folder.glob(f".run/*/hw_em/*/{PID_FILE}"))
     send({"ready": door.name, "units": device.units, "simulators": pids})
+
+    def live() -> None:
+        while True:
+            time.sleep(SIGN_S)
+            send({"alive": True})
+
+    threading.Thread(target=live, daemon=True).start()
 
     def reply(job: int, future: Future[tuple[Any, Statistics]]) -> None:
         error = future.exception()
