@@ -257,9 +257,9 @@ def test_opening_that_does_not_come_back(open_fake, fake_xrt, monkeypatch) -> No
 def test_a_callback_that_takes_long_is_no_lost_card(
     open_fake, fake_xrt, words, expected, monkeypatch
 ) -> None:
-    monkeypatch.setattr("trencadis_host.xrt.STUCK_S", 0.2)
+    monkeypatch.setattr("trencadis_host.xrt.STUCK_S", 0.5)
     with open_fake() as device:
-        device.submit(words(1)).add_done_callback(lambda future: time.sleep(0.6))
+        device.submit(words(1)).add_done_callback(lambda future: time.sleep(1.2))
         assert np.array_equal(device.run(words(4))[0], expected(words(4)))
 
 
