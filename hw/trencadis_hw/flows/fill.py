@@ -16,8 +16,9 @@ import numpy.typing as npt
 __all__ = ["FillError", "fill", "main"]
 
 WORD_BITS = 9
-STRIDES = (1, 2, 4)
-"""Words of the configuration to a row: blocks are 9, 18 or 36 bits wide."""
+DATA_BITS = 8
+SHAPES = ((DATA_BITS, (1, 2, 4)), (WORD_BITS, (9, 18, 36)))
+"""Bits of a word of the configuration that are in use, and how wide a block's rows then are."""
 _BLOCK = re.compile(r"^(\.bram_init \d+\n)((?:[0-9a-f ]+\n)+)", re.MULTILINE)
 Bits = npt.NDArray[np.uint8]
 
@@ -48,10 +49,11 @@ def fill(config: str, pattern: Bits, contents: Bits) -> str:
     """
     if pattern.shape != contents.shape:
         raise FillError(f"contents must be {pattern.shape} rows x bits, not {contents.shape}")
-    places: dict[bytes, tuple[int, int]] = {}
     words = _words_of_a_block(config)
-    lengths = [words // stride for stride in STRIDES if words // stride <= len(pattern)]
-    for length in lengths:
+    shapes = [(used, width) for used, widths in SHAPES for width in widths]
+    shapes = [(used, width) for used, width in shapes if words * used // width <= len(pattern)]
+    places: dict[bytes, tuple[int, int]] = {}
+    for length in {words * used // width for used, width in shapes}:
         for row in range(0, len(pattern), length):
             for bit in range(pattern.shape[1]):
                 places[_key(pattern[row : row + length, bit])] = (row, bit)
@@ -61,18 +63,17 @@ def fill(config: str, pattern: Bits, contents: Bits) -> str:
         values = np.array([int(word, 16) for word in match[2].split()])
         bits = (values[:, None] >> np.arange(WORD_BITS) & 1).astype(np.uint8)
         found = False
-        for stride in STRIDES:
-            if len(values) // stride not in lengths:
-                continue
-            for phase in range(stride):
-                for column in range(WORD_BITS):
-                    place = places.get(_key(bits[phase::stride, column]))
-                    if place is not None:
-                        row, bit = place
-                        rows = slice(row, row + len(values) // stride)
-                        bits[phase::stride, column] = contents[rows, bit]
-                        written[rows, bit] += 1
-                        found = True
+        for used, width in shapes if len(values) == words else ():
+            rows = bits[:, :used].reshape(-1, width)
+            for column in range(width):
+                place = places.get(_key(rows[:, column]))
+                if place is not None:
+                    row, bit = place
+                    part = slice(row, row + len(rows))
+                    rows[:, column] = contents[part, bit]
+                    written[part, bit] += 1
+                    found = True
+            bits[:, :used] = rows.reshape(-1, used)
         if not found:
             return match[0]
         filled = iter((bits.astype(int) << np.arange(WORD_BITS)).sum(axis=1).tolist())

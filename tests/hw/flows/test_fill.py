@@ -14,8 +14,8 @@ Config = Callable[[Bits], str]
 SHAPE = (4096, 64)
 
 
-def some_bits(seed: int) -> Bits:
-    return np.random.default_rng(seed).integers(0, 2, SHAPE, np.uint8)
+def some_bits(seed: int, shape: tuple[int, int] = SHAPE) -> Bits:
+    return np.random.default_rng(seed).integers(0, 2, shape, np.uint8)
 
 
 def wide(config: str) -> str:
@@ -30,12 +30,25 @@ def wide(config: str) -> str:
     return "\n\n".join(f".bram_init {n}\n{' '.join(part)}\n" for n, part in enumerate(parts))
 
 
-@pytest.mark.parametrize("shape", [str, wide])
+def deep(config: str) -> str:
+    """The same memory of 16384 bytes, in blocks of a bit: eight rows a word."""
+    blocks = [block.split()[1:] for block in config.split(".bram_init ")[2:]]
+    values = np.array([int(word, 16) for block in blocks for word in block])
+    parts = []
+    for bit in range(8):
+        rows = (values >> bit & 1).reshape(-1, 8)
+        parts.append([f"{word:03x}" for word in (rows << np.arange(8)).sum(axis=1)])
+    return "\n\n".join(f".bram_init {n}\n{' '.join(part)}\n" for n, part in enumerate(parts))
+
+
+@pytest.mark.parametrize(
+    ("form", "shape"), [(str, SHAPE), (wide, SHAPE), (deep, (16384, 8)), (str, (16384, 8))]
+)
 def test_pattern_is_replaced_wherever_it_is(
-    memory_config: Config, shape: Callable[[str], str]
+    memory_config: Config, form: Callable[[str], str], shape: tuple[int, int]
 ) -> None:
-    old, new = some_bits(1), some_bits(2)
-    assert fill(shape(memory_config(old)), old, new) == shape(memory_config(new))
+    old, new = some_bits(1, shape), some_bits(2, shape)
+    assert fill(form(memory_config(old)), old, new) == form(memory_config(new))
 
 
 def test_what_is_not_the_memory_stays(memory_config: Config) -> None:
