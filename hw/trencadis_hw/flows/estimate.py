@@ -1,9 +1,10 @@
 """What a kernel takes of a part, before any tool has run.
 
 Memories and multipliers are counted. Other logic is a sum over what a kernel is made of, with
-weights fitted to kernels of several sizes that Yosys synthesised (docs/boards.md has them). It is
-good to some ten per cent: it says whether a kernel is far too large, and not whether it will meet
-its clock.
+weights fitted to kernels of several sizes that were synthesised (docs/boards.md has them), and
+compared with the whole kernels of cards that `python -m trencadis_sim.synth` keeps the results of.
+It is good to some ten per cent: it says whether a kernel is far too large, and not whether it will
+meet its clock.
 """
 
 import math
@@ -64,14 +65,14 @@ ULTRASCALE = {
     "dsp": Weights(2, engine=0, lane=0, multiplier=0.5, requantiser=2),
 }
 ECP5 = {
-    "lut": Weights(4000, engine=5000, lane=300, multiplier=350, requantiser=600),
-    "ff": Weights(2000, engine=3000, lane=200, multiplier=146, requantiser=500),
+    "lut": Weights(4000, engine=6200, lane=300, multiplier=350, requantiser=600),
+    "ff": Weights(2000, engine=3800, lane=200, multiplier=146, requantiser=500),
     "dsp": Weights(2, engine=0, lane=0, multiplier=1, requantiser=4),
 }
 DISTRIBUTED_REORDER_ROWS = 64
 """Up to this many rows the reorder memory is distributed."""
 
-SERIAL_BOARD = {"lut": 1800, "ff": 700}
+SERIAL_BOARD = {"lut": 1300, "ff": 500}
 """What an ECP5 board has around the kernel."""
 
 
