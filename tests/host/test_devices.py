@@ -1,6 +1,8 @@
 """The same demands on every device."""
 
 import asyncio
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trencadis_host import InputError, Session
+from trencadis_host import InputError, Session, faults
 from trencadis_host.device import DeviceOptions
 from trencadis_hw.container import Overlay
 from trencadis_sim.device import open_device as open_simulator
@@ -78,29 +80,81 @@ def test_cycles_are_counted_in_the_kernel(device, words) -> None:
     assert statistics.output_interval == pytest.approx(35 / units, rel=0.1)
 
 
-def test_submitted_batches_are_all_computed(session: Session, words) -> None:
+@pytest.fixture(scope="module")
+def on_emulator(image: Path) -> Iterator[Session]:
+    """What results are compared with."""
+    with Session(image) as opened:
+        yield opened
+
+
+def test_submitted_batches_are_all_computed(session: Session, on_emulator: Session) -> None:
     rng = np.random.default_rng(5)
     batches = [rng.normal(size=(count, 16)).astype(np.float32) for count in (3, 1, 8, 2)]
     futures = [session.submit(None, {"x": batch}) for batch in batches]
     for batch, future in zip(batches, futures, strict=True):
-        (outputs,) = future.result(60)
-        (again,) = session.run(["out"], {"x": batch})
-        assert outputs.shape == (len(batch), 4)
-        assert np.array_equal(outputs, again)
+        (expected,) = on_emulator.run(None, {"x": batch})
+        assert np.array_equal(future.result(60)[0], expected)
+        assert np.array_equal(session.run(["out"], {"x": batch})[0], expected)
+        assert len(np.unique(expected)) > 1
 
 
-def test_batches_are_awaited(session: Session) -> None:
-    batch = np.random.default_rng(6).normal(size=(4, 16)).astype(np.float32)
+def test_batches_are_awaited(session: Session, on_emulator: Session) -> None:
+    batches = np.random.default_rng(6).normal(size=(2, 4, 16)).astype(np.float32)
 
     async def both() -> list[Any]:
-        futures = [session.submit(None, {"x": batch}) for _ in range(2)]
+        futures = [session.submit(None, {"x": batch}) for batch in batches]
         return await asyncio.gather(*(asyncio.wrap_future(future) for future in futures))
 
-    (first,), (second,) = asyncio.run(both())
-    assert np.array_equal(first, second)
-    assert np.array_equal(first, session.run(None, {"x": batch})[0])
+    for batch, (outputs,) in zip(batches, asyncio.run(both()), strict=True):
+        assert np.array_equal(outputs, on_emulator.run(None, {"x": batch})[0])
 
 
 def test_wrong_inputs_are_refused_at_once(session: Session) -> None:
     with pytest.raises(InputError, match="must have shape"):
         session.submit(None, {"x": np.zeros((1, 15), np.float32)})
+
+
+SIMULATED = [pytest.param(name, marks=pytest.mark.rtl) for name in OPENERS if name != "emulator"]
+
+
+@pytest.fixture(params=SIMULATED)
+def opener(
+    request: pytest.FixtureRequest, overlay: Overlay, build_dir: Path
+) -> Callable[[float], Any]:
+    """Opens a device of its own, with a limit of seconds for a run."""
+    if request.param.startswith("hw_emu"):
+        request.getfixturevalue("xrt_library")
+    make, argument = OPENERS[request.param]
+    return lambda timeout_s: make(
+        argument, overlay, DeviceOptions(build_dir=build_dir, timeout_s=timeout_s)
+    )
+
+
+def test_the_run_after_ctrl_c_is_right(opener, words, expected) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    with opener(60) as device:
+        device.run(words(1))
+        timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            device.run(words(100_000))
+        packed = words(5, seed=1)
+        assert np.array_equal(device.run(packed)[0], expected(packed))
+
+
+def test_the_run_after_one_that_takes_too_long_is_right(opener, words, expected) -> None:
+    with opener(1) as device:
+        device.run(words(1))
+        with pytest.raises(faults.DeviceTimeoutError, match=r"no result after 1 s"):
+            device.run(words(400_000))
+        packed = words(5, seed=1)
+        assert np.array_equal(device.run(packed)[0], expected(packed))
+
+
+def test_a_closed_device_says_so(opener, words) -> None:
+    device = opener(60)
+    device.close()
+    device.close()
+    with pytest.raises(faults.DeviceAbortedError, match="is closed; open another session"):
+        device.run(words(1))

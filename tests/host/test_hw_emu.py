@@ -273,6 +273,18 @@ def test_a_missing_unzip(tmp_path: Path, monkeypatch) -> None:
         write_environment(tmp_path / "emulation", "board", [])
 
 
+def test_a_cancelled_batch_is_not_computed(card, words, expected) -> None:
+    started = time.monotonic()
+    # The smaller ones wait in the other set of buffers, the large one behind them.
+    futures = [slow(card, words), card.submit(words(1)), card.submit(words(400_000))]
+    last = card.submit(words(3))
+    assert futures[2].cancel()
+    futures[0].result(60)
+    taken = time.monotonic() - started
+    assert np.array_equal(last.result(60)[0], expected(words(3)))
+    assert time.monotonic() - started < 4 * taken
+
+
 def test_two_processes_have_cards_of_their_own(opener, words, expected) -> None:
     with opener() as one, opener() as two:
         futures = [card.submit(words(20, seed)) for seed in range(3) for card in (one, two)]

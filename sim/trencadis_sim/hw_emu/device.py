@@ -235,10 +235,16 @@ class EmulatedCard(Closing):
                 self._process = self._start()
             process = self._process
             future: Future[Result] = Future()
-            future.set_running_or_notify_cancel()
             self._next += 1
-            self._jobs[self._next] = future
-            process.send({"job": self._next}, np.ascontiguousarray(words).data.cast("B"))
+            number = self._next
+            self._jobs[number] = future
+
+            def drop(done: Future[Result]) -> None:
+                if done.cancelled():
+                    process.send({"cancel": number})
+
+            future.add_done_callback(drop)
+            process.send({"job": number}, np.ascontiguousarray(words).data.cast("B"))
         return future
 
     def close(self) -> None:
@@ -349,7 +355,7 @@ class EmulatedCard(Closing):
         if isinstance(error, DeviceLostError | DeviceTimeoutError):
             # That card cannot be trusted any more.
             self._end(error, process)
-        if future is None:
+        if future is None or not future.set_running_or_notify_cancel():
             return
         if error is not None:
             future.set_exception(error)
@@ -368,7 +374,7 @@ class EmulatedCard(Closing):
                 process.kill()
                 process.clean()
         for future in jobs.values():
-            if not future.done():
+            if future.set_running_or_notify_cancel():
                 future.set_exception(error)
 
 

@@ -52,7 +52,13 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
 
     threading.Thread(target=live, daemon=True).start()
 
+    jobs: dict[int, Future[tuple[Any, Statistics]]] = {}
+
     def reply(job: int, future: Future[tuple[Any, Statistics]]) -> None:
+        jobs.pop(job, None)
+        if future.cancelled():
+            send({"job": job, "failed": "DeviceAbortedError", "message": "cancelled"})
+            return
         error = future.exception()
         if error is not None:
             send({"job": job, "failed": type(error).__name__, "message": str(error)})
@@ -66,12 +72,17 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
         except EOFError:
             # Nobody is left who wants results. XRT may be stuck, so there is no orderly exit.
             os._exit(1)
+        if "cancel" in frame:
+            if (unwanted := jobs.get(frame["cancel"])) is not None:
+                unwanted.cancel()
+            continue
         if "job" not in frame:
             device.close()
             return 0
         words = np.frombuffer(data, np.uint8).reshape(-1, overlay.input_bytes)
         job = frame["job"]
-        device.submit(words).add_done_callback(lambda future, job=job: reply(job, future))
+        jobs[job] = device.submit(words)
+        jobs[job].add_done_callback(lambda future, job=job: reply(job, future))
 
 
 if __name__ == "__main__":
