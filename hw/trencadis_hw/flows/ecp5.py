@@ -5,6 +5,7 @@ replaced by what the memory is to begin with, so that another network takes seco
 """
 
 import hashlib
+from dataclasses import replace
 
 from trencadis_boards import Board
 from trencadis_hw.config import KernelConfig
@@ -88,7 +89,7 @@ def plan_ecp5(board: Board, kernel: KernelConfig, model: Overlay | None = None) 
         Step(
             name="synthesis",
             title="Yosys synthesises (some minutes)",
-            program=YOSYS,
+            program=_in_versions_of(board, YOSYS),
             arguments=("-q", "-l", "synthesis.log", "-s", "synthesis.ys"),
             inputs=(*(path for path in files if path.startswith("rtl/")), "synthesis.ys"),
             outputs=(f"{name}.json", "synthesis.rpt"),
@@ -96,7 +97,7 @@ def plan_ecp5(board: Board, kernel: KernelConfig, model: Overlay | None = None) 
         Step(
             name="route",
             title="nextpnr places and routes (some minutes)",
-            program=NEXTPNR,
+            program=_in_versions_of(board, NEXTPNR),
             arguments=(
                 f"--{part.device}",
                 *("--package", part.package),
@@ -124,7 +125,7 @@ def plan_ecp5(board: Board, kernel: KernelConfig, model: Overlay | None = None) 
         Step(
             name="bitstream",
             title="ecppack writes the bitstream",
-            program=ECPPACK,
+            program=_in_versions_of(board, ECPPACK),
             arguments=("--compress", f"{name}.filled.config", f"{name}.bit"),
             inputs=(f"{name}.filled.config",),
             outputs=(f"{name}.bit",),
@@ -136,6 +137,11 @@ def plan_ecp5(board: Board, kernel: KernelConfig, model: Overlay | None = None) 
         reports={"nextpnr": "timing.json"},
         results=(f"{name}.bit",),
     )
+
+
+def _in_versions_of(board: Board, program: Program) -> Program:
+    """A tool, in the versions the board takes."""
+    return replace(program, versions=board.tools.get(program.name))
 
 
 def constraints(board: Board) -> str:

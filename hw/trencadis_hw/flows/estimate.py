@@ -174,7 +174,7 @@ def _largest(board: Board, kernel: KernelConfig) -> str:
     """The largest kernel that fits, in words: with fewer cores, or else with fewer lanes."""
     cores = _last(kernel.cores, lambda count: replace(kernel, cores=count), board)
     if cores:
-        return f"{cores} cores a kernel fit"
+        return f"{cores} cores a kernel fit" if cores > 1 else "1 core a kernel fits"
     first = kernel.core.engines[0]
 
     def narrow(lanes: int) -> KernelConfig:

