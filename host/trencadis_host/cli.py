@@ -19,6 +19,7 @@ from trencadis_host.device import (
     UnknownDeviceError,
     device_names,
 )
+from trencadis_host.faults import DeviceNameError
 from trencadis_host.figures import figures_table
 from trencadis_host.session import Session
 from trencadis_hw.arrays import load_array
@@ -27,7 +28,13 @@ from trencadis_hw.reported import reported
 
 __all__ = ["bench", "run"]
 
-MISTAKES = (ContainerError, InputError, MissingToolError, UnknownDeviceError)
+MISTAKES = (
+    ContainerError,
+    DeviceNameError,
+    InputError,
+    MissingToolError,
+    UnknownDeviceError,
+)
 
 FILE = click.Path(path_type=Path)
 

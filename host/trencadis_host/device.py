@@ -12,7 +12,12 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_host.faults import DeviceAbortedError, DeviceError, WrongImageError
+from trencadis_host.faults import (
+    DeviceAbortedError,
+    DeviceError,
+    MissingToolError,
+    WrongImageError,
+)
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 
@@ -32,10 +37,6 @@ __all__ = [
 ENTRY_POINTS = "trencadis.devices"
 
 Words = npt.NDArray[np.uint8]
-
-
-class MissingToolError(DeviceError):
-    """A device needs software that is not installed. One line: device, what, how to get it."""
 
 
 class UnknownDeviceError(ValueError):

@@ -9,8 +9,10 @@ __all__ = [
     "DeviceError",
     "DeviceLostError",
     "DeviceMemoryError",
+    "DeviceNameError",
     "DeviceNotFoundError",
     "DeviceTimeoutError",
+    "MissingToolError",
     "WrongBitstreamError",
     "WrongImageError",
     "XrtMissingError",
@@ -21,7 +23,15 @@ class DeviceError(RuntimeError):
     """A device failed. One line: device, what happened, what to do."""
 
 
-class XrtMissingError(DeviceError):
+class DeviceNameError(DeviceError):
+    """What is behind the colon of a device's name makes no sense."""
+
+
+class MissingToolError(DeviceError):
+    """A device needs software that is not installed. One line: device, what, how to get it."""
+
+
+class XrtMissingError(MissingToolError):
     """XRT, or its Python binding, is not installed or cannot be loaded."""
 
 

@@ -14,6 +14,7 @@ from trencadis_host.faults import (
     DeviceBusyError,
     DeviceLostError,
     DeviceMemoryError,
+    DeviceNameError,
     DeviceNotFoundError,
     DeviceTimeoutError,
     WrongBitstreamError,
@@ -393,9 +394,11 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Seri
     path, _, rate = argument.partition("@")
     if not path:
         there = ", ".join(f"serial:{port}" for port in serial_ports()) or "none was found"
-        raise DeviceError(f"device serial needs a port behind a colon: {there}")
-    if rate and not rate.isdigit():
-        raise DeviceError(f"device serial:{argument}: the rate behind @ must be a number of baud")
+        raise DeviceNameError(f"device serial needs a port behind a colon: {there}")
+    if rate and not rate.isdecimal():
+        raise DeviceNameError(
+            f"device serial:{argument}: the rate behind @ must be a number of baud"
+        )
     baud = int(rate) if rate else BAUD
     name = f"serial:{argument}"
     try:

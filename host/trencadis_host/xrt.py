@@ -26,6 +26,7 @@ from trencadis_host.door import Door, RunState
 from trencadis_host.faults import (
     DeviceAbortedError,
     DeviceLostError,
+    DeviceNameError,
     DeviceNotFoundError,
     DeviceTimeoutError,
     WrongBitstreamError,
@@ -487,22 +488,19 @@ def open_door() -> Door:
         return open_library()
 
 
-def parse_numbers(argument: str, door: Door) -> list[int]:
-    """Cards of a device name: `0`, `0,1` or `all`.
+def parse_numbers(argument: str) -> list[int] | None:
+    """Cards of a device name: `0`, `0,1`, or `all` (None).
 
     Raises
     ------
-    DeviceError
+    DeviceNameError
         If the text is none of these.
     """
     if argument == "all":
-        count = len(door.cards())
-        if not count:
-            raise DeviceNotFoundError("device xrt:all: XRT has no cards")
-        return list(range(count))
+        return None
     numbers = argument.split(",") if argument else ["0"]
     if not all(number.isdecimal() for number in numbers) or len(set(numbers)) != len(numbers):
-        raise DeviceError(
+        raise DeviceNameError(
             f"device xrt takes numbers of cards behind the colon, like xrt:0,1 or xrt:all, not "
             f"{argument!r}"
         )
@@ -521,6 +519,7 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> XrtD
         If they cannot be opened.
     """
     cards, _, file = argument.partition("@")
+    numbers = parse_numbers(cards)
     path = Path(file) if file else options.xclbin_dir / f"{overlay.kernel.digest:016x}.xclbin"
     if not path.exists():
         raise WrongBitstreamError(
@@ -528,7 +527,10 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> XrtD
             f"xrt:{cards or 0}@FILE"
         )
     door = open_door()
-    numbers = parse_numbers(cards, door)
+    if numbers is None:
+        numbers = list(range(len(door.cards())))
+        if not numbers:
+            raise DeviceNotFoundError("device xrt:all: XRT has no cards")
     name = f"xrt:{','.join(map(str, numbers))}"
     return XrtDevice(name, door, numbers, path, overlay, options.timeout_s)
 

@@ -16,7 +16,12 @@ from trencadis_host.device import (
     Statistics,
     raise_for_status,
 )
-from trencadis_host.faults import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
+from trencadis_host.faults import (
+    DeviceAbortedError,
+    DeviceLostError,
+    DeviceNameError,
+    DeviceTimeoutError,
+)
 from trencadis_hw import abi
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
@@ -331,5 +336,5 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Simu
         If there is an argument, or the simulator cannot be built.
     """
     if argument:
-        raise DeviceError(f"device sim takes nothing behind a colon, not {argument!r}")
+        raise DeviceNameError(f"device sim takes nothing behind a colon, not {argument!r}")
     return Simulator(overlay, options)

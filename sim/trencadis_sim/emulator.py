@@ -4,6 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_host.device import DeviceError, DeviceOptions, Statistics
+from trencadis_host.faults import DeviceNameError
 from trencadis_hw import abi
 from trencadis_hw.closing import Closing
 from trencadis_hw.container import Overlay
@@ -156,5 +157,5 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Emul
         If there is an argument, or the image cannot be decoded.
     """
     if argument:
-        raise DeviceError(f"device emulator takes nothing behind a colon, not {argument!r}")
+        raise DeviceNameError(f"device emulator takes nothing behind a colon, not {argument!r}")
     return Emulator(overlay)

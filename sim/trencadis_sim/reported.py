@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from trencadis_boards import BoardError
 from trencadis_compiler.errors import CompileError
 from trencadis_host.device import DeviceError, MissingToolError, UnknownDeviceError
+from trencadis_host.faults import DeviceNameError
 from trencadis_hw import reported as any_program
 from trencadis_hw.container import ContainerError, InputError
 from trencadis_sim.verilator import SimulatorError
@@ -15,6 +16,7 @@ MISTAKES = (
     BoardError,
     CompileError,
     ContainerError,
+    DeviceNameError,
     InputError,
     MissingToolError,
     UnknownDeviceError,

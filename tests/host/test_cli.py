@@ -165,9 +165,26 @@ def test_unknown_devices(image, inputs, tmp_path, command) -> None:
     assert text.endswith("did you mean 'emulator'?")
 
 
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("emulator:7", "takes nothing behind a colon"),
+        ("sim:7", "takes nothing behind a colon"),
+        ("hw_emu:0", "takes a number of cards behind the colon"),
+        ("xrt:x", "takes numbers of cards behind the colon"),
+        ("serial", "needs a port behind a colon"),
+        ("serial:/dev/null@fast", "must be a number of baud"),
+    ],
+)
+def test_names_of_devices_that_make_no_sense(image, inputs, tmp_path, device, message) -> None:
+    text = refused(run, tmp_path, image, "--input", inputs, "--device", device)
+    assert message in text
+
+
 def test_devices_that_fail_have_another_status(image, inputs, tmp_path) -> None:
-    text = refused(run, tmp_path, image, "--input", inputs, "--device", "emulator:7", status=1)
-    assert "takes nothing behind a colon" in text
+    device = f"serial:{tmp_path}/none"
+    text = refused(run, tmp_path, image, "--input", inputs, "--device", device, status=1)
+    assert "there is no such port" in text
 
 
 def test_outputs_that_cannot_be_written(image, inputs, tmp_path) -> None:

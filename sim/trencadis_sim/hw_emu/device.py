@@ -395,13 +395,13 @@ def parse_shape(argument: str) -> tuple[int, int]:
 
     Raises
     ------
-    DeviceError
+    DeviceNameError
         If the text is none of these.
     """
     cards, _, units = (argument or "1").partition("x")
     numbers = [cards, units or "1"]
     if not all(number.isdecimal() and 1 <= int(number) <= 16 for number in numbers):
-        raise DeviceError(
+        raise faults.DeviceNameError(
             f"device hw_emu takes a number of cards behind the colon, or cards x compute units "
             f"like hw_emu:1x2, up to 16 of each, not {argument!r}"
         )
