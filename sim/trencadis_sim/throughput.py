@@ -152,7 +152,7 @@ def model_throughput(
             cores,
             f"configuration; by Yosys they take up to {board.budget:.0%} of every resource"
             if synthesised
-            else "configuration; not synthesised to see whether they fit",
+            else "configuration; this version was not synthesised to see whether they fit",
         ),
         Factor("words/s by cores", by_cores, "cores x clock / cycles"),
         Factor("bytes a word in", in_bytes, "the image's input format"),
@@ -242,7 +242,7 @@ def measure(board: Board, build: Path) -> dict[str, Any]:
     if run is not None:
         figures["simulated"] = run
         figures["latency_us"] = run["latency_cycles"] / board.clock_mhz
-    if synthesis is not None:
+    if synthesis is not None and synthesis["multipliers_per_core"] == kernel.core.multipliers:
         figures["lut_per_multiplier"] = synthesis["lut_per_multiplier"]
         figures["logic_levels"] = synthesis["logic_levels"]
         figures["cores_that_fit"] = synthesis["cores_that_fit"]
@@ -271,7 +271,11 @@ def _table(figures: Mapping[str, Any]) -> Table:
     table.add_column("value", justify="right")
     table.add_column("origin")
     if not figures["synthesis_matches"]:
-        table.caption = "this kernel has no baseline of `python -m trencadis_sim.synth` yet"
+        table.caption = (
+            "synthesised figures are of an earlier version of this kernel"
+            if "lut_per_multiplier" in figures
+            else "this kernel has no baseline of `python -m trencadis_sim.synth` yet"
+        )
     for name, factor in figures["factors"].items():
         value = math.inf if factor["value"] is None else factor["value"]
         small = isinstance(value, float) and abs(value) < 1000
@@ -313,8 +317,14 @@ def hardware_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
         table.add_row(label, *values, origin)
 
     every = list(results.values())
-    simulated = all("simulated" in figures for figures in every)
-    synthesised = all(figures["synthesis_matches"] for figures in every)
+    simulated = ["simulated" in figures for figures in every]
+
+    def synthesised(figures: Mapping[str, Any], text: Callable[[Mapping[str, Any]], str]) -> str:
+        if "lut_per_multiplier" not in figures:
+            return "-"
+        return text(figures) + ("" if figures["synthesis_matches"] else " *")
+
+    origin = "synthesised; *: an earlier version; -: not synthesised"
     published = [figures["published_words_per_s"].get("sparse-sparse") for figures in every]
     row("words/s, published", [f"{words:,}" if words else "" for words in published], "stated")
     row("words/s", [f"{figures['words_per_s']:,.0f}" for figures in every], "modelled")
@@ -329,29 +339,34 @@ def hardware_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     row(
         "cycles a word of one core",
         [f"{figures['cycles_per_word']:,.1f}" for figures in every],
-        "simulated RTL" if simulated else "predicted",
+        "simulated RTL" if all(simulated) else "predicted; simulated RTL where there is a speed",
     )
     row("cores", [f"{figures['cores']}" for figures in every], "configuration")
     row(
         "cores that fit",
-        [f"{figures['cores_that_fit']['all']}" if synthesised else "" for figures in every],
-        "synthesised" if synthesised else "not synthesised",
+        [synthesised(figures, lambda f: f"{f['cores_that_fit']['all']}") for figures in every],
+        origin,
     )
     row("clock, MHz", [f"{figures['clock_mhz']:g}" for figures in every], "stated")
     row(
         "LUT a multiplier, whole core",
-        [f"{figures['lut_per_multiplier']:.1f}" if synthesised else "" for figures in every],
-        "synthesised" if synthesised else "not synthesised",
+        [synthesised(figures, lambda f: f"{f['lut_per_multiplier']:.1f}") for figures in every],
+        origin,
     )
     row(
         "multiplier use",
         [f"{figures['multiplier_use']:.1%}" for figures in every],
         "useful products / cycles",
     )
-    if simulated:
+    if any(simulated):
         row(
             "simulated cycles/s",
-            [f"{figures['simulated']['simulated_cycles_per_s']:,.0f}" for figures in every],
+            [
+                f"{figures['simulated']['simulated_cycles_per_s']:,.0f}"
+                if "simulated" in figures
+                else "-"
+                for figures in every
+            ],
             "measured",
         )
     return table
