@@ -107,8 +107,11 @@ def test_contract_of_sparse_input() -> None:
 
 def test_contract_of_whole_selector_and_that_it_loses_no_row() -> None:
     spec = StreamContractSpec(WholeSelector(SMALL, load_bits=LOAD_BITS), tied=LOADED)
-    under_way = "(bvule (bvadd [dut.queue.level] (ite [dut.won] #b001 #b000)) #b100)"
-    room = "(=> [dut.won] (not (= [dut.queue.level] #b100)))"
+    under_way = (
+        "(bvule (bvadd [dut.queue.level] (ite [dut.won] #b001 #b000)"
+        " (ite [dut.compared] #b001 #b000)) #b110)"
+    )
+    room = "(=> [dut.compared] (not (= [dut.queue.level] #b110)))"
     prove(spec, invariants=[under_way, room])
 
 
