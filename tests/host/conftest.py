@@ -1,5 +1,6 @@
+import signal
 import threading
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,14 @@ def expected(overlay: Overlay) -> Callable[[npt.NDArray[np.uint8]], npt.NDArray[
     """What the emulator makes of words."""
     emulator = Emulator(overlay)
     return lambda packed: emulator.run(packed)[0]
+
+
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C raises KeyboardInterrupt, even if the tests were started in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

@@ -130,6 +130,7 @@ def opener(
     )
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_run_after_ctrl_c_is_right(opener, words, expected) -> None:
     main = threading.main_thread().ident
     assert main is not None

@@ -130,6 +130,7 @@ def test_a_simulator_killed_while_idle_is_noticed(card, words, expected) -> None
     assert card.process != old
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_in_the_middle_of_a_run(card, words, expected) -> None:
     main = threading.main_thread().ident
     assert main is not None

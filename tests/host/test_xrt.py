@@ -403,6 +403,7 @@ def test_closing_gives_up_what_is_under_way(open_fake, fake_xrt, words) -> None:
     device.close()
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_an_interrupted_run_is_dropped(open_fake, fake_xrt, words, expected, monkeypatch) -> None:
     monkeypatch.setattr("trencadis_host.xrt.PIECE_BYTES", 16)
     with open_fake() as device:
