@@ -60,7 +60,7 @@ class Weights:
 
 
 ULTRASCALE = {
-    "lut": Weights(2500, engine=2600, lane=130, multiplier=90, requantiser=350, branch=18),
+    "lut": Weights(2500, engine=1700, lane=100, multiplier=90, requantiser=700, branch=20),
     "ff": Weights(2200, engine=2600, lane=120, multiplier=130, requantiser=500, branch=65),
     "dsp": Weights(2, engine=0, lane=0, multiplier=0.5, requantiser=2),
 }
