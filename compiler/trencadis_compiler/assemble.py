@@ -116,16 +116,19 @@ def _feed(placement: Placement, kernel: KernelConfig) -> abi.Block:
     if not feed.dense:
         word_bytes = feed.rows * feed.columns * feed.entries * abi.INPUT_ENTRY.bits // 8
     output = output_format(placement)
+    dense = {
+        "row_values": feed.channels * feed.columns - 1,
+        "rows": feed.rows - 1,
+        "row_skip": (left + right) * feed.channels,
+        "address": source.base + source.address,
+        "buffer_step": source.size,
+    }
     row = abi.FEED.pack(
         beats=-(-word_bytes // kernel.bus_bytes) - 1,
         sparse=not feed.dense,
-        row_values=feed.channels * feed.columns - 1,
-        rows=feed.rows - 1,
-        row_skip=(left + right) * feed.channels,
-        address=source.base + source.address,
+        **(dense if feed.dense else dict.fromkeys(dense, 0)),
         zero=first.plan.layer.input.zero_key,
         buffers=source.buffers,
-        buffer_step=source.size,
         in_map=source.number,
         out_beats=-(-output.pieces * output.piece_bytes // kernel.bus_bytes) - 1,
         out_pieces=output.pieces - 1,

@@ -22,6 +22,7 @@ from trencadis_compiler.quantise import is_quantised, quantised_copy
 from trencadis_compiler.reference import layer_output
 from trencadis_compiler.report import make_report
 from trencadis_compiler.schedule import Schedule, schedule
+from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
@@ -204,6 +205,11 @@ def _with_sparse_input(network: Network, board: Board, nonzeros: int) -> Network
         raise CompileError(
             f"an input position has {channels} channels; {nonzeros} of them cannot be not zero: "
             f"choose 1..{channels}"
+        )
+    if channels > 1 << abi.INPUT_INDEX_BITS:
+        raise CompileError(
+            f"an input position has {channels} channels; a sparse input may have "
+            f"{1 << abi.INPUT_INDEX_BITS}: compile for a dense input, or use a narrower layer"
         )
     if not KernelConfig.from_dict(dict(board.kernel)).core.sparse_input:
         raise CompileError(

@@ -207,7 +207,7 @@ def feeds_of(network: Network, density: Mapping[str, float]) -> list[Feed]:
     channels, rows, columns = network.layers[0].in_shape
     nonzeros = network.input_nonzeros
     dense, entries = nonzeros is None, channels if nonzeros is None else nonzeros
-    feeds = [Feed(channels, rows, columns, dense, entries, True, entries)]
+    feeds = [Feed(channels, rows, columns, dense, entries, True, entries, dense)]
     for before, layer in zip(network.layers, network.layers[1:], strict=False):
         channels, rows, columns = layer.in_shape
         winners = before.winners

@@ -48,6 +48,8 @@ class Feed:
         All lists have the same number of entries.
     expected : float
         Entries of a list on average.
+    spread : bool
+        Entries are spread over the channels, as winners are; those of an input may be neighbours.
     """
 
     channels: int
@@ -57,6 +59,7 @@ class Feed:
     entries: int
     exact: bool
     expected: float
+    spread: bool = True
 
 
 @dataclass(frozen=True)
@@ -220,7 +223,9 @@ class LayerPlan:
     @property
     def static(self) -> bool:
         """The cycles do not depend on the data (but for rare long walks)."""
-        return not self.dynamic or (self.reading is Reading.OWNED and self.feed.exact)
+        return not self.dynamic or (
+            self.reading is Reading.OWNED and self.feed.exact and self.feed.spread
+        )
 
     @property
     def tail(self) -> int:

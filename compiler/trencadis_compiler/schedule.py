@@ -93,9 +93,9 @@ def schedule(placement: Placement) -> Schedule:
     loading = _loading(placement.layers[0])
     planned = max(loading, *(engine.period for engine in engines))
     held_up = max(_selecting(placement), _handing_over(placement))
-    # An engine whose period is only bounded may still be sure to be faster than another.
-    known = [loading] if placement.layers[0].plan.feed.dense else []
-    certain = max([*known, *(engine.period for engine in engines if engine.exact)], default=0.0)
+    # An engine whose period is only bounded may still be sure to be faster than another. Loading
+    # is known to a few cycles: how beats fall into bursts counts, too.
+    certain = max((engine.period for engine in engines if engine.exact), default=0.0)
     static = all(placed.plan.static for placed in placement.layers) and (
         max(planned, held_up) <= certain
     )
@@ -103,7 +103,7 @@ def schedule(placement: Placement) -> Schedule:
 
 
 def _loading(first: PlacedLayer) -> float:
-    """Cycles a word in which the input is written; of a sparse one, at most."""
+    """Cycles a word in which the input is written, about; of a sparse one, at most."""
     plan = first.plan
     feed = plan.feed
     positions = feed.rows * feed.columns

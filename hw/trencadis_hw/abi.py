@@ -19,6 +19,7 @@ __all__ = [
     "EMIT",
     "FEED",
     "INDEX_BITS",
+    "INPUT_INDEX_BITS",
     "KEY_BITS",
     "LIST_ADDRESS_BITS",
     "MAP_COUNT",
@@ -62,6 +63,9 @@ VALUE_BITS = 9
 
 INDEX_BITS = 9
 """Bits of the channel index in a list entry; a list covers at most 512 channels."""
+
+INPUT_INDEX_BITS = 12
+"""Width of a channel's number in a sparse input word."""
 
 LIST_ADDRESS_BITS = 14
 """Bits of a list address: a padded map has at most 16,384 list entries."""
@@ -336,7 +340,7 @@ INPUT_ENTRY = Record(
     "INPUT_ENTRY",
     (
         Field("key", KEY_BITS, "the activation"),
-        Field("index", 12, "its channel"),
+        Field("index", INPUT_INDEX_BITS, "its channel"),
         Field("present", 1, "there is an activation; a position without any has an entry, too"),
         Field("last", 1, "the last entry of its position"),
         Field("end", 1, "the last entry of its word; what follows fills up the word"),

@@ -12,7 +12,7 @@ import os
 import stat
 import struct
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -336,6 +336,8 @@ class Overlay:
             raise ValueError(
                 "the manifest's input is sparse where the image's is not, or the other way round"
             )
+        if feed["sparse"]:
+            self._check_sparse(feed, blocks)
         for what, form in (("input", self.input), ("output", self.output)):
             if min(form.channels, form.rows, form.columns) < 1:
                 raise ValueError(f"its {what} map has no size")
@@ -374,6 +376,20 @@ class Overlay:
             raise ValueError("a scale is not positive")
         if not all(math.isfinite(number) for number in output.offsets):
             raise ValueError("an offset is not finite")
+
+    def _check_sparse(self, feed: Mapping[str, int], blocks: Sequence[abi.Block]) -> None:
+        """Whether a sparse input is written as the manifest says."""
+        row = next(block.rows[0] for block in blocks if block.target == abi.Target.INPUT)
+        emit, form = abi.EMIT.unpack(row), self.input
+        shape = (emit["height"] + 1, emit["width"] + 1)
+        if (
+            shape != (form.rows, form.columns)
+            or emit["zero"] != form.zero_key
+            or emit["emission"] == abi.Emission.BYTES
+            or (emit["out_map"], emit["buffers"]) != (feed["in_map"], feed["buffers"])
+            or form.channels > 1 << abi.INPUT_INDEX_BITS
+        ):
+            raise ValueError("its sparse input is not written as its manifest says")
 
 
 def check_file(path: Path, largest: int) -> None:

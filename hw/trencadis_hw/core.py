@@ -137,6 +137,10 @@ class Core(wiring.Component):
             else:
                 connect_streams(m, source=queue.o, sink=feeder.beats)
             missing = Signal(name=f"missing_{word}")
+            # Words that have begun and are not yet in their buffer.
+            filling = Signal(2, name=f"filling_{word}")
+            filled = engine.filled[word].bit_select(in_map, 1)
+            m.d.sync += filling.eq(filling + begun[word] - (filled & ~missing))
             m.d.comb += [
                 feeder.feed.eq(self.feed),
                 begun[word].eq(word_begun),
@@ -155,7 +159,8 @@ class Core(wiring.Component):
             else:
                 m.d.comb += [
                     feeder.allowed.eq(permit[word]),
-                    missing.eq(permit[word] & self.input_ended & ~queue.o.valid),
+                    # Fills are counted: one that overtook a word under way would pass for it.
+                    missing.eq(permit[word] & self.input_ended & ~queue.o.valid & (filling == 0)),
                 ]
                 with m.If(begun[word] | missing):
                     m.d.sync += permit[word].eq(0)

@@ -56,6 +56,8 @@ class Engine(wiring.Component):
         They are filled.
     outside_reserve, outside_fill, reserved : In, In, Out
         Tokens of maps that are filled from outside, as in `MapTokens`.
+    filled : Out(array of MAP_COUNT bits)
+        Maps that are complete in this cycle, for every word.
     dense_enables, dense_addresses, dense_values : In
         Values of the dense input to store, a word each.
     enter_0, whole_enter_0, ... : In(stream of list_write_layout)
@@ -80,6 +82,7 @@ class Engine(wiring.Component):
     outside_reserve: Signal
     outside_fill: data.View
     reserved: data.View
+    filled: data.View
     dense_enables: Signal
     dense_addresses: data.View
     dense_values: data.View
@@ -105,6 +108,7 @@ class Engine(wiring.Component):
             "outside_reserve": In(abi.MAP_COUNT),
             "outside_fill": In(data.ArrayLayout(abi.MAP_COUNT, words)),
             "reserved": Out(levels_layout()),
+            "filled": Out(data.ArrayLayout(abi.MAP_COUNT, words)),
             "dense_enables": In(words),
             "dense_addresses": In(data.ArrayLayout(address, words)),
             "dense_values": In(data.ArrayLayout(signed(abi.VALUE_BITS), words)),
@@ -141,6 +145,7 @@ class Engine(wiring.Component):
             tokens.release.eq(sequencer.release),
             self.next_reserve.eq(sequencer.next_reserve),
             self.reserved.eq(tokens.reserved),
+            self.filled.eq(tokens.fill),
             self.overflow.eq(output.overflow),
             self.busy.eq(sequencer.issue.valid),
             self.idle.eq(sequencer.idle),

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,7 +16,7 @@ from trencadis_hw.streams import Queue, connect_streams
 
 __all__ = ["ListFeeder"]
 
-INDICES = 1 << next(field.bits for field in abi.INPUT_ENTRY.fields if field.name == "index")
+INDICES = 1 << abi.INPUT_INDEX_BITS
 
 
 class ListFeeder(wiring.Component):
@@ -94,7 +94,7 @@ class ListFeeder(wiring.Component):
         active, ended = Signal(), Signal()
         beats_left = Signal(16)
         entry = Signal(layout_of(abi.INPUT_ENTRY))
-        taken, wanted, finished = Signal(), Signal(), Signal()
+        taken, emptied, wanted, finished = Signal(), Signal(), Signal(), Signal()
         row = rows.i.payload
         m.d.comb += [
             entry.eq(beat[:entry_bits]),
@@ -103,17 +103,18 @@ class ListFeeder(wiring.Component):
             row.number.eq(entry.index),
             row.last.eq(entry.last),
             rows.i.valid.eq(active & (left != 0) & ~ended),
-            # What follows the end of a word only fills it up.
+            # What follows the end of a word only fills it up, and is dropped beat by beat.
             taken.eq(active & (left != 0) & (rows.i.ready | ended)),
-            wanted.eq(active & (beats_left != 0) & ((left == 0) | (taken & (left == 1)))),
-            finished.eq(active & (beats_left == 0) & ((left == 0) | (taken & (left == 1)))),
+            emptied.eq((left == 0) | (taken & ((left == 1) | entry.end | ended))),
+            wanted.eq(active & (beats_left != 0) & emptied),
+            finished.eq(active & (beats_left == 0) & emptied),
             self.beats.ready.eq(wanted),
             self.begun.eq(~active & self.beats.valid & self.allowed),
         ]
         with m.If(taken):
             m.d.sync += [
                 beat.eq(beat >> entry_bits),
-                left.eq(left - 1),
+                left.eq(Mux(emptied, 0, left - 1)),
                 ended.eq(ended | entry.end),
             ]
         with m.If(self.beats.valid & wanted):

@@ -54,8 +54,12 @@ def pack_entries(keys: Keys, zero_key: int, *, most: int, entries: int) -> npt.N
     ------
     CrowdedError
         If a position has more than `most`.
+    ValueError
+        If there are more channels than an entry can name.
     """
     words, positions, channels = keys.shape
+    if channels > 1 << abi.INPUT_INDEX_BITS:
+        raise ValueError(f"{channels} channels, of which an entry can only name the first few")
     flat = keys.reshape(-1)
     found = np.flatnonzero(flat != zero_key)
     place, channel = np.divmod(found, channels)

@@ -71,6 +71,27 @@ def test_inputs_that_cannot_be_sparse(model, tmp_path, options, message) -> None
     assert message in refused(tmp_path, model, "--input-nonzeros", *options)
 
 
+def test_a_vector_may_have_its_numbers_anywhere(writer) -> None:
+    # Neighbours belong to one lane, so cycles depend on the input.
+    w = writer(shape=(600,))
+    y = w.node("Gemm", w.quantised("x"), w.integers(w.sparse(8, 600)), transB=1)
+    result = run(w.save(w.quantised(y, 2**-2), 8), "--input-nonzeros", 20, "--json")
+    layer = json.loads(result.stdout)["layers"][0]
+    assert (layer["reading"], layer["static"]) == ("owned", False)
+
+
+@pytest.mark.parametrize("channels", [4096, 4097])
+def test_more_channels_than_an_entry_can_name(writer, tmp_path, channels) -> None:
+    w = writer(shape=(channels,))
+    y = w.node("Gemm", w.quantised("x"), w.integers(w.sparse(2, channels, density=0.01)), transB=1)
+    model = w.save(w.quantised(y, 2**-2), 2)
+    if channels == 4096:
+        assert run(model, "--input-nonzeros", 9).exit_code == 0
+    else:
+        text = refused(tmp_path, model, "--input-nonzeros", 9)
+        assert "has 4097 channels; a sparse input may have 4096" in text
+
+
 def test_the_same_model_gives_the_same_image(model, tmp_path) -> None:
     for name in ("a.tcd", "b.tcd"):
         assert run(model, "-o", tmp_path / name).exit_code == 0

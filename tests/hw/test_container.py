@@ -430,7 +430,14 @@ def sparse(overlay: Overlay, *extra: abi.Block, **kernel: Any) -> Overlay:
     return replace(overlay, kernel=configuration, input=form, image=abi.pack_blocks(blocks))
 
 
-WRITTEN = block(abi.Target.INPUT, [0], abi.EMIT.bits)
+def written(**changes: int) -> abi.Block:
+    """How the input of `sparse` is written, with what is to be different."""
+    fields = dict.fromkeys((field.name for field in abi.EMIT.fields), 0)
+    fields |= {"width": 2, "zero": 128, "pitch": 1} | changes
+    return block(abi.Target.INPUT, [abi.EMIT.pack(**fields)], abi.EMIT.bits)
+
+
+WRITTEN = written()
 
 
 def test_sparse_inputs(overlay, path) -> None:
@@ -438,6 +445,16 @@ def test_sparse_inputs(overlay, path) -> None:
     saved.save(path)
     assert Overlay.load(path) == saved
     assert saved.input_bytes == 16
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"width": 1}, {"height": 1}, {"zero": 5}, {"emission": 3}, {"out_map": 1}, {"buffers": 2}],
+    ids=str,
+)
+def test_sparse_inputs_that_are_written_otherwise(overlay, path, changes) -> None:
+    sparse(overlay, written(**changes), sparse_input=True).save(path)
+    assert "its sparse input is not written as its manifest says" in refused(path)
 
 
 @pytest.mark.parametrize(

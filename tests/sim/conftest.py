@@ -303,6 +303,9 @@ NETWORKS: dict[str, NetworkSpec] = {
         signed=False,
         input_nonzeros=11,
     ),
+    "one-beat-words": network(
+        (16, 1, 1), LayerSpec(4, None, winners=k_winners(2)), LayerSpec(4, None, raw=True)
+    ),
     "table": network(
         (2, 5, 5),
         LayerSpec(6, (2, 2), table=True, winners=k_winners(3)),

@@ -33,7 +33,7 @@ def test_equals_exact_arithmetic(
     # An odd number of words: not all cores, nor both words in lockstep, are busy to the end.
     case = make_case(spec, kernel, words=13)
     with simulator(case, build_dir, stall=stall, seed=stall, latency_cycles=stall) as device:
-        for words in (13, 1, 2):
+        for words in (13, 1, 2, 3):
             outputs, statistics = device.run(case.inputs[:words])
             assert np.array_equal(outputs, case.expected[:words])
             assert statistics.words == words
