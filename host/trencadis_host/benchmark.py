@@ -25,7 +25,11 @@ def random_batch(form: InputFormat, words: int, seed: int = 0) -> npt.NDArray[An
     Where inputs are sparse, as many channels of a position are other than zero as may be.
     """
     rng = np.random.default_rng(seed)
-    keys = rng.integers(0, 256, (words, form.rows, form.columns, form.channels))
+    shape = (words, form.rows, form.columns, form.channels)
+    keys = rng.integers(0, 256, shape)
+    if form.dtype not in ("int8", "uint8"):
+        # Between the steps of the quantisation, so that there is something to round; not zeros.
+        keys = keys + rng.uniform(-0.5, 0.5, shape) * (keys != form.zero_key)
     if form.nonzeros:
         rank = rng.random(keys.shape).argsort(axis=3).argsort(axis=3)
         keys = np.where(rank < form.nonzeros, keys, form.zero_key)

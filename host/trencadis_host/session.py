@@ -217,6 +217,9 @@ class Session(Closing):
         """Words of a call, and how many times their output is wanted."""
         self._check_open()
         form = self._overlay.input
+        if not isinstance(input_feed, Mapping):
+            kind = type(input_feed).__name__
+            raise InputError(f"inputs must be {{{form.name!r}: array}}, not of type {kind}")
         if list(input_feed) != [form.name]:
             raise InputError(f"inputs must be [{form.name!r}], not {list(input_feed)}")
         known = self._overlay.output.name

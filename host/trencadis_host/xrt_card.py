@@ -30,7 +30,7 @@ class LoadedCard:
     Attributes
     ----------
     units : list of LoadedUnit
-        None while the card is closed.
+        Empty while the card is closed.
     """
 
     def __init__(

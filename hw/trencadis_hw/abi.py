@@ -19,6 +19,7 @@ __all__ = [
     "EMIT",
     "FEED",
     "INDEX_BITS",
+    "INPUT_ENTRY",
     "INPUT_INDEX_BITS",
     "KEY_BITS",
     "LIST_ADDRESS_BITS",

@@ -26,6 +26,7 @@ from trencadis_host.figures import figures_table
 from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_host.xclbin import Bank
 from trencadis_host.xrt import XrtDevice
+from trencadis_host.xrt_unit import ARGUMENTS
 from trencadis_hw import abi
 from trencadis_hw.container import Overlay
 from trencadis_sim.reported import reported
@@ -53,7 +54,7 @@ class _NoBuffer:
 
 
 class _NoRun:
-    """Reports what a kernel would; the number of words is the last scalar but one."""
+    """Reports what a kernel would."""
 
     def __init__(self, unit: "_NoUnit") -> None:
         self._unit = unit
@@ -62,11 +63,11 @@ class _NoRun:
         self._done_s = 0.0
 
     def set_buffer(self, argument: int, buffer: Any) -> None:
-        if argument == 3:
+        if ARGUMENTS[argument] is abi.Register.STATISTICS:
             self._statistics = buffer
 
     def set_scalar(self, argument: int, value: int) -> None:
-        if argument == 6:
+        if ARGUMENTS[argument] is abi.Register.WORDS:
             self._words = value
 
     def start(self) -> None:

@@ -150,7 +150,7 @@ def model_throughput(
         Factor(
             "cores",
             cores,
-            f"configuration; by Yosys they take up to {board.budget:.0%} of every resource"
+            f"configuration, as far as by Yosys they fit {board.budget:.0%} of every resource"
             if synthesised
             else "configuration; this version was not synthesised to see whether they fit",
         ),
@@ -204,6 +204,8 @@ def measure(board: Board, build: Path) -> dict[str, Any]:
     kernel = compiled.overlay.kernel
     matches = synthesis is not None and synthesis["configuration"] == configuration_of(kernel)
     cores = kernel.cores * board.kernels
+    if synthesis is not None and matches:
+        cores = min(cores, synthesis["cores_that_fit"]["all"])
     run = load_run(board, Kind.SPARSE_SPARSE, build)
     words = kernel.core.words
     throughput = model_throughput(

@@ -129,6 +129,7 @@ def bad_value(value: float) -> Any:
     ("feed", "message"),
     [
         ({}, r"^inputs must be \['image'\], not \[\]$"),
+        (images(1), r"^inputs must be \{'image': array\}, not of type ndarray$"),
         ({"x": images(1)}, r"^inputs must be \['image'\], not \['x'\]$"),
         ({"image": images(1), "y": 1}, r"^inputs must be \['image'\], not \['image', 'y'\]$"),
         (

@@ -13,7 +13,7 @@ from rich.console import Console
 from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import Compiled, compile_model
 from trencadis_hw.config import KernelConfig
-from trencadis_sim.synth import cores_that_fit, load_baseline
+from trencadis_sim.synth import configuration_of, cores_that_fit, load_baseline
 from trencadis_sim.throughput import (
     PUBLISHED,
     hardware_table,
@@ -147,3 +147,18 @@ def test_figures_are_json_although_nothing_bounds_the_link(tmp_path: Path) -> No
     write_results({"zu3eg": found}, tmp_path)
     text = (tmp_path / "bench" / "hardware.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["zu3eg"] == found
+
+
+def test_no_more_cores_are_counted_than_were_synthesised_to_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board = load_board("u250")
+    kernel = KernelConfig.from_dict(dict(board.kernel))
+    baseline = dict(load_baseline("u250") or {})
+    baseline |= {"configuration": configuration_of(kernel), "cores_that_fit": {"all": 16}}
+    monkeypatch.setattr("trencadis_sim.throughput.load_baseline", lambda name: baseline)
+    found = measure(board, tmp_path)
+    assert found["cores"] == 16
+    assert found["words_per_s"] == 16 * 250e6 / found["cycles_per_word"]
+    monkeypatch.setitem(baseline, "configuration", "of another kernel")
+    assert measure(board, tmp_path)["cores"] == 20
