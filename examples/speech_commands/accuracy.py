@@ -7,10 +7,12 @@ import numpy as np
 from rich.console import Console
 
 from trencadis_host import Session
+from trencadis_hw import reported as any_program
 from trencadis_hw.container import Overlay
 from trencadis_sim.reported import reported
 from trencadis_sim.verify import onnxruntime_outputs, reference_outputs
 from trencadis_train.datasets import open_data
+from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import load_recipe
 
 BATCH = 256
@@ -51,5 +53,5 @@ def main(model: Path, image: Path, recipe: Path, data: str, part: str, device: s
 
 
 if __name__ == "__main__":
-    with reported("accuracy"):
+    with reported("accuracy"), any_program.reported("accuracy", bad_input=(TrainingError,)):
         main(standalone_mode=False)

@@ -75,4 +75,9 @@ def run(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    {"--run": run}.get(sys.argv[1], build)(Path(sys.argv[-1]))
+    if len(sys.argv) == 3 and sys.argv[1] == "--run":
+        run(Path(sys.argv[2]))
+    elif len(sys.argv) == 2:
+        build(Path(sys.argv[1]))
+    else:
+        sys.exit("usage: adder.py [--run] FOLDER")

@@ -15,7 +15,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_sim.reference_run import run_words
 
-__all__ = ["LayerRun", "layer_behind_lists", "run_layer"]
+__all__ = ["LayerRun", "layer_behind_lists", "plain_layer", "run_layer"]
 
 FRONT = EngineConfig(
     lanes=1,
@@ -72,11 +72,10 @@ def layer_behind_lists(
     """
     kernels, channels = weights.shape[:2]
     rng = np.random.default_rng(seed)
-    byte = Quantisation(np.float32(1), 0, signed=False)
-    front = _layer("front", rng.integers(1, 128, (channels, 1, 1, 1)).astype(np.int8), 1, side)
+    front = _layer("front", rng.integers(1, 128, (channels, 1, 1, 1)).astype(np.int8), side)
     # All that is positive survives if k is the number of channels; values are never zero.
     front = replace(front, winners=Winners(winners, abi.Selection.EXACT, whole=False), low=1)
-    layer = replace(_layer("layer", weights, channels, side), requantised=byte, output=byte)
+    layer = _layer("layer", weights, side)
     return Network(
         name="layer",
         input=TensorInfo("x", (None, 1, side, side), "uint8"),
@@ -88,12 +87,29 @@ def layer_behind_lists(
     )
 
 
-def _layer(name: str, weights: npt.NDArray[np.int8], channels: int, side: int) -> Layer:
-    kernels = weights.shape[0]
-    byte = Quantisation(np.float32(1), 0, signed=False)
+def _layer(name: str, weights: npt.NDArray[np.int8], side: int) -> Layer:
     # Sums of a whole window seldom leave the bytes; powers of two leave nothing to be rounded.
-    products = max(1, int(np.count_nonzero(weights)) // kernels // 4)
+    products = max(1, int(np.count_nonzero(weights)) // len(weights) // 4)
     scale = Fraction(1, 1 << (256 * products - 1).bit_length())
+    return plain_layer(name, weights, side, scale)
+
+
+def plain_layer(name: str, weights: npt.NDArray[np.int8], side: int, scale: Fraction) -> Layer:
+    """A convolution of bytes to bytes, with nothing before or behind it.
+
+    Parameters
+    ----------
+    name : str
+        Of the layer.
+    weights : int8 array, shape (kernels, channels, rows, columns)
+        Kernels.
+    side : int
+        Rows and columns of the input map.
+    scale : Fraction
+        Of all weights.
+    """
+    byte = Quantisation(np.float32(1), 0, signed=False)
+    kernels, channels = weights.shape[:2]
     return Layer(
         name=name,
         weights=weights,

@@ -19,11 +19,11 @@ import numpy.typing as npt
 from rich.console import Console
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.ir import Layer, Pool, Quantisation
+from trencadis_compiler.ir import Layer
 from trencadis_compiler.plan import Feed, plans_for
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.container import write_atomically
-from trencadis_sim.layer_run import layer_behind_lists, run_layer
+from trencadis_sim.layer_run import layer_behind_lists, plain_layer, run_layer
 from trencadis_sim.reported import reported
 
 __all__ = [
@@ -129,26 +129,8 @@ def random_weights(shape: Shape, ways: int, seed: int) -> npt.NDArray[np.int8]:
 
 def conv_layer(shape: Shape, weights: npt.NDArray[np.int8], winners: int) -> tuple[Layer, Feed]:
     """A convolution, and the lists of so many activations that it reads."""
-    byte = Quantisation(np.float32(1), 0, signed=False)
     height = shape.side + shape.window - 1
-    layer = Layer(
-        name=shape.name,
-        weights=weights,
-        weight_scale=(Fraction(1),) * shape.kernels,
-        bias=(),
-        stride=(1, 1),
-        dilation=(1, 1),
-        padding=(0, 0, 0, 0),
-        in_shape=(shape.channels, height, height),
-        input=byte,
-        low=0,
-        high=255,
-        requantised=byte,
-        table=None,
-        output=byte,
-        pool=Pool(),
-        winners=None,
-    )
+    layer = plain_layer(shape.name, weights, height, Fraction(1))
     return layer, Feed(shape.channels, height, height, False, winners, True, winners)
 
 
