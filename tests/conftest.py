@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
@@ -86,3 +87,45 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Pa
         return known[key]
 
     return build
+
+
+def linear_model(
+    weights: npt.NDArray[np.int8], *, bias: npt.NDArray[np.int32] | None = None, zero: int = 0
+) -> onnx.ModelProto:
+    """A fully connected layer `x` to `out`, quantised; `zero` is the input's zero point."""
+    constants: dict[str, Any] = {
+        "scale": np.float32(0.05),
+        "zero": np.int8(zero),
+        "weights": weights,
+        "weight_scale": np.float32(0.01),
+        "plain_zero": np.int8(0),
+        "bias": np.zeros(len(weights), np.int32) if bias is None else bias,
+        "bias_scale": np.float32(0.0005),
+        "bias_zero": np.int32(0),
+        "out_scale": np.float32(0.1),
+    }
+    node = helper.make_node
+    nodes = [
+        node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
+        node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
+        node("DequantizeLinear", ["weights", "weight_scale", "plain_zero"], ["wd"]),
+        node("DequantizeLinear", ["bias", "bias_scale", "bias_zero"], ["bd"]),
+        node("Gemm", ["xd", "wd", "bd"], ["y"], transB=1),
+        node("QuantizeLinear", ["y", "out_scale", "plain_zero"], ["yq"]),
+        node("DequantizeLinear", ["yq", "out_scale", "plain_zero"], ["out"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", weights.shape[1]])],
+        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", weights.shape[0]])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return helper.make_model(graph, opset_imports=opset, ir_version=10)
+
+
+@pytest.fixture(scope="session", name="linear_model")
+def linear_model_fixture() -> Callable[..., onnx.ModelProto]:
+    """Makes a fully connected layer; see `linear_model`."""
+    return linear_model

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from trencadis_boards.load import read_board
 from trencadis_compiler.compile import compile_model
@@ -53,40 +52,15 @@ layers = 2
 
 
 @pytest.fixture(scope="session")
-def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image(
+    tmp_path_factory: pytest.TempPathFactory, linear_model: Callable[..., onnx.ModelProto]
+) -> Path:
     """A linear layer of 16 inputs and 4 outputs, compiled for the smallest kernel."""
     rng = np.random.default_rng(3)
     weights = rng.integers(-50, 50, (4, 16)).astype(np.int8)
     weights[rng.random(weights.shape) < 0.5] = 0
-    constants = {
-        "scale": np.float32(0.05),
-        "zero": np.int8(0),
-        "weights": weights,
-        "weight_scale": np.float32(0.01),
-        "bias": np.array([3, -100, 50, 7], np.int32),
-        "bias_scale": np.float32(0.0005),
-        "bias_zero": np.int32(0),
-        "out_scale": np.float32(0.1),
-    }
-    node = helper.make_node
-    nodes = [
-        node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
-        node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
-        node("DequantizeLinear", ["weights", "weight_scale", "zero"], ["wd"]),
-        node("DequantizeLinear", ["bias", "bias_scale", "bias_zero"], ["bd"]),
-        node("Gemm", ["xd", "wd", "bd"], ["y"], transB=1),
-        node("QuantizeLinear", ["y", "out_scale", "zero"], ["yq"]),
-        node("DequantizeLinear", ["yq", "out_scale", "zero"], ["out"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "smallest",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 16])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 4])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
     folder = tmp_path_factory.mktemp("network")
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=10)
+    model = linear_model(weights, bias=np.array([3, -100, 50, 7], np.int32))
     onnx.save(model, folder / "smallest.onnx")
     board = read_board(BOARD, "smallest", "smallest.toml")
     compile_model(folder / "smallest.onnx", board).overlay.save(folder / "smallest.tcd")

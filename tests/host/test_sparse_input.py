@@ -1,12 +1,12 @@
 """A network with a sparse input, from the model to results on devices."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
@@ -18,39 +18,15 @@ NONZEROS = 9
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def images(
+    tmp_path_factory: pytest.TempPathFactory, linear_model: Callable[..., onnx.ModelProto]
+) -> dict[str, Path]:
     """A layer of 300 inputs and 20 outputs, compiled for a dense and for a sparse input."""
     rng = np.random.default_rng(3)
     weights = rng.integers(-50, 50, (20, 300)).astype(np.int8)
     weights[rng.random(weights.shape) < 0.8] = 0
-    constants = {
-        "scale": np.float32(0.05),
-        "zero": np.int8(-5),
-        "weights": weights,
-        "weight_scale": np.float32(0.01),
-        "weight_zero": np.int8(0),
-        "out_scale": np.float32(0.1),
-        "out_zero": np.int8(3),
-    }
-    node = helper.make_node
-    nodes = [
-        node("QuantizeLinear", ["x", "scale", "zero"], ["xq"]),
-        node("DequantizeLinear", ["xq", "scale", "zero"], ["xd"]),
-        node("DequantizeLinear", ["weights", "weight_scale", "weight_zero"], ["wd"]),
-        node("Gemm", ["xd", "wd"], ["y"], transB=1),
-        node("QuantizeLinear", ["y", "out_scale", "out_zero"], ["yq"]),
-        node("DequantizeLinear", ["yq", "out_scale", "out_zero"], ["out"]),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "events",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 300])],
-        [helper.make_tensor_value_info("out", TensorProto.FLOAT, ["N", 20])],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
-    )
     folder = tmp_path_factory.mktemp("events")
-    opset = [helper.make_opsetid("", 17)]
-    onnx.save(helper.make_model(graph, opset_imports=opset, ir_version=10), folder / "x.onnx")
+    onnx.save(linear_model(weights, zero=-5), folder / "x.onnx")
     board = load_board("sim")
     for name, nonzeros in (("dense", None), ("sparse", NONZEROS)):
         compiled = compile_model(folder / "x.onnx", board, input_nonzeros=nonzeros)

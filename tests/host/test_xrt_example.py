@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,31 @@ def program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return program
 
 
+def run_program(
+    command: Sequence[object], folder: Path | None, cwd: Path | None
+) -> subprocess.CompletedProcess[str]:
+    """Run a program, with XRT finding the emulated card of a folder; it must succeed."""
+    settings = [] if folder is None else [f"{k}={v}" for k, v in variables(folder).items()]
+    done = subprocess.run(
+        ["env", *settings, *map(str, command)],
+        cwd=cwd,  # XRT leaves a log there
+        capture_output=True,
+        text=True,
+        timeout=300,
+        # XRT signals its whole process group when it crashes.
+        start_new_session=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def emulate(folder: Path, overlay: Overlay, build_dir: Path) -> Path:
+    """The xclbin of an emulated card with one compute unit."""
+    board = Board(name="test", title="test", clock_mhz=100, kernels=1, kernel={})
+    return write_emulation(folder, overlay.kernel, board, units=1, cards=1, build_dir=build_dir)
+
+
 def test_a_program_runs_unchanged(
     program: Path,
     overlay: Overlay,
@@ -51,26 +76,14 @@ def test_a_program_runs_unchanged(
     words: Callable[..., Any],
     expected: Callable[..., Any],
 ) -> None:
-    board = Board(name="test", title="test", clock_mhz=100, kernels=1, kernel={})
     folder = tmp_path / "emulation"
-    xclbin = write_emulation(folder, overlay.kernel, board, units=1, cards=1, build_dir=build_dir)
+    xclbin = emulate(folder, overlay, build_dir)
     packed = words(20)
     (tmp_path / "image").write_bytes(overlay.image)
     (tmp_path / "input").write_bytes(packed.tobytes())
     sizes = (overlay.input_bytes, overlay.output_bytes, overlay.kernel.bus_bytes)
     files = [str(tmp_path / name) for name in ("image", "input", "output")]
-    settings = [f"{name}={value}" for name, value in variables(folder).items()]
-    done = subprocess.run(
-        ["env", *settings, str(program), str(xclbin), *files, *map(str, sizes)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        # XRT signals its whole process group when it crashes.
-        start_new_session=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_program([program, xclbin, *files, *sizes], folder, tmp_path)
     assert "20 words in " in done.stdout
     results = np.fromfile(tmp_path / "output", np.uint8)
     assert np.array_equal(results, expected(packed).reshape(-1))
@@ -83,27 +96,14 @@ def test_the_python_program_runs_on_every_device(
 ) -> None:
     inputs = np.random.default_rng(5).normal(0, 2, (20, 16)).astype(np.float32)
     np.save(tmp_path / "inputs.npy", inputs)
-    settings = []
+    folder = None
     if device == "xrt:0":
-        board = Board(name="test", title="test", clock_mhz=100, kernels=1, kernel={})
         folder = tmp_path / "emulation"
-        xclbin = write_emulation(
-            folder, overlay.kernel, board, units=1, cards=1, build_dir=build_dir
-        )
-        device = f"xrt:0@{xclbin}"
-        settings = [f"{name}={value}" for name, value in variables(folder).items()]
+        device = f"xrt:0@{emulate(folder, overlay, build_dir)}"
     names = [image, tmp_path / "inputs.npy", tmp_path / "outputs.npy", device]
-    program = [sys.executable, str(EXAMPLES / "infer.py"), *map(str, names)]
-    done = subprocess.run(
-        ["env", *settings, *program],
-        cwd=tmp_path if settings else None,  # XRT leaves a log there
-        capture_output=True,
-        text=True,
-        timeout=300,
-        start_new_session=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    # Simulators are kept below the folder of the tests.
+    cwd = None if folder is None else tmp_path
+    done = run_program([sys.executable, EXAMPLES / "infer.py", *names], folder, cwd)
     assert "Statistics(words=20" in done.stdout
     with Session(image) as session:
         (expected,) = session.run(None, {"x": inputs})
@@ -123,17 +123,7 @@ def test_a_kernel_of_ones_own(tmp_path: Path) -> None:
     program = [sys.executable, str(EXAMPLES / "adder.py")]
     folder = tmp_path / "adder"
     subprocess.run([*program, str(folder)], check=True)
-    settings = [f"{name}={value}" for name, value in variables(folder).items()]
-    done = subprocess.run(
-        ["env", *settings, *program, "--run", str(folder)],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=200,
-        start_new_session=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_program([*program, "--run", folder], folder, tmp_path)
     for unit in (1, 2):
         for count in (1, 1000, 7):
             assert f"adder_{unit} added {count} numbers" in done.stdout
