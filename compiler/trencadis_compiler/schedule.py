@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from trencadis_compiler.place import PlacedLayer, Placement
-from trencadis_compiler.plan import Reading
+from trencadis_hw import abi
 from trencadis_hw.timing import LAYER_OVERHEAD, RELEASE_DELAY, WORD_OVERHEAD, EngineTiming
 
 __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
@@ -21,8 +21,11 @@ __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
 LOAD_OVERHEAD = 4
 """Cycles between two input words."""
 
-WORDS = 12
-"""Words after which a program has settled."""
+WORDS = 13
+"""Words of which a program is played."""
+
+SETTLED = 6
+"""The last of them, over which cycles are averaged: waits may come every second or third word."""
 
 WHOLE_OVERHEAD = 22
 """Cycles that the selector of whole layers takes for a vector, besides 4 a row."""
@@ -92,7 +95,7 @@ def schedule(placement: Placement) -> Schedule:
     )
     loading = _loading(placement.layers[0])
     planned = max(loading, *(engine.period for engine in engines))
-    held_up = max(_selecting(placement), _handing_over(placement))
+    held_up = max(_selecting(placement), _handing_over(placement), _writing(placement))
     # An engine whose period is only bounded may still be sure to be faster than another. Loading
     # is known to a few cycles: how beats fall into bursts counts, too.
     certain = max((engine.period for engine in engines if engine.exact), default=0.0)
@@ -104,14 +107,10 @@ def schedule(placement: Placement) -> Schedule:
 
 def _loading(first: PlacedLayer) -> float:
     """Cycles a word in which the input is written, about; of a sparse one, at most."""
-    plan = first.plan
-    feed = plan.feed
-    positions = feed.rows * feed.columns
+    feed = first.plan.feed
     if feed.dense:
-        return positions * feed.channels + LOAD_OVERHEAD
-    # Of a list all entries are written, or those there are and the ends of the lanes' shares.
-    ends = plan.parts if plan.reading is Reading.OWNED else plan.pitch - feed.entries + 1
-    return positions * (feed.entries + ends) + LOAD_OVERHEAD
+        return feed.rows * feed.columns * feed.channels + LOAD_OVERHEAD
+    return _entries(first) + LOAD_OVERHEAD
 
 
 def _selecting(placement: Placement) -> float:
@@ -123,6 +122,44 @@ def _selecting(placement: Placement) -> float:
             emitting = placed.plan.layer.winners.k + placed.plan.config.lanes
             busy[placed.engine] += 4 * placed.vector_rows + WHOLE_OVERHEAD + emitting
     return max(busy)
+
+
+def _writing(placement: Placement) -> float:
+    """Cycles a word for which the busiest emitter is taken, or the busiest memories, about.
+
+    An emitter writes an entry a cycle, and the ends of lists; so do memories, whoever writes. The
+    selector of whole layers has an emitter of its own, counted with it.
+    """
+    engines = len(placement.core.engines)
+    emitters, memories = [0.0] * engines, [0.0] * engines
+    for before, after in itertools.pairwise((None, *placement.layers, None)):
+        written = _entries(after) if after else 0.0
+        if after:
+            memories[after.engine] += written
+        if before and not _selected_whole(before):
+            _, rows, columns = before.plan.layer.out_shape
+            # The host gets whole rows. Of others, one without survivors takes a cycle, too, unless
+            # it was left out when winners were selected.
+            silent = 1.0
+            if after:
+                feed, width = after.plan.feed, before.plan.config.requantisers
+                selected = before.plan.layer.winners is not None
+                silent = 0.0 if selected else (1 - feed.expected / feed.channels) ** width
+            emitters[before.engine] += written + rows * columns * before.vector_rows * silent
+    return max(*emitters, *memories)
+
+
+def _entries(placed: PlacedLayer) -> float:
+    """Entries that are written into a layer's map for a word, ends included."""
+    feed, plan = placed.plan.feed, placed.plan
+    if placed.source.emission is None:
+        return 0.0
+    ends = {
+        abi.Emission.LISTS: plan.pitch - feed.expected,
+        abi.Emission.TERMINATED: 1.0,
+        abi.Emission.OWNED: float(plan.parts),
+    }[placed.source.emission]
+    return feed.rows * feed.columns * (feed.expected + ends) + 1
 
 
 def _handing_over(placement: Placement) -> float:
@@ -199,12 +236,12 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
     now = 0.0
     starts: list[float] = []
     waits: list[float] = []
-    exact = True
+    exact: list[bool] = []
     for word in range(WORDS):
         starts.append(now)
         now += WORD_OVERHEAD
         waits.append(0.0)
-        exact = True
+        exact.append(True)
         for turn in turns:
             mine, number = word - turn.delay, turn.layer.number
             now += LAYER_OVERHEAD
@@ -214,7 +251,7 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
             if number - 1 in by_number:
                 # A map whose producer comes later in the round is never full: deadlock.
                 complete = full.get((number - 1, mine), math.inf)
-                exact = exact and complete <= ready
+                exact[-1] = exact[-1] and complete <= ready
                 ready = max(ready, complete)
             if number + 1 in by_number:
                 # The buffer to write must have been read; if its reader comes later: deadlock.
@@ -226,7 +263,12 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
             now = ready + turn.layer.plan.cycles + turn.layer.plan.tail
             read[number, mine] = now + RELEASE_DELAY
             full[number, mine] = now + _completion(turn.layer, timing)
-    return EngineSchedule(turns, starts[-1] - starts[-2], waits[-2], exact)
+    return EngineSchedule(
+        turns,
+        period=(starts[-1] - starts[-1 - SETTLED]) / SETTLED,
+        waiting=sum(waits[-1 - SETTLED : -1]) / SETTLED,
+        exact=all(exact[-1 - SETTLED : -1]),
+    )
 
 
 def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
@@ -243,5 +285,5 @@ def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
         cycles += 4 * (rows + 6)
     else:
         cycles += rows
-    cycles += plan.layer.weights.shape[0] if not winners else winners.k + plan.config.lanes
+    cycles += (winners.k if winners else plan.layer.weights.shape[0]) + plan.config.lanes
     return cycles + timing.write

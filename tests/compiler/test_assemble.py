@@ -288,6 +288,44 @@ def test_loading_may_be_what_takes_longest(writer) -> None:
     assert schedule(placement).period == 1604
 
 
+def relu_vectors(w: Any, inputs: int, hidden: int) -> Any:
+    y = w.node("Gemm", w.quantised("x"), w.integers(w.sparse(inputs, hidden, density=0.1)))
+    y = w.quantised(w.node("Relu", y), 2**-3, -128)
+    y = w.node("Gemm", y, w.integers(w.sparse(hidden, 8, density=0.3)))
+    return w.save(w.quantised(y, 2**-3), 8)
+
+
+def test_writing_lists_may_be_what_takes_longest(writer) -> None:
+    # 4 inputs are multiplied in no time, but of 200 activations every second one is written.
+    compiled = compile_model(relu_vectors(writer(shape=(4,)), 4, 200), board({}))
+    after = compiled.placement.layers[1]
+    lists = 100 + after.plan.parts + 1
+    rows = 200 / 4 * 0.5**4 + 8 / 4
+    assert after.source.emission is abi.Emission.OWNED
+    assert compiled.schedule.period >= lists + rows
+    assert compiled.schedule.period == max(lists + rows, compiled.schedule.engines[0].period)
+    assert not compiled.schedule.static
+
+
+def test_memories_take_the_input_and_the_layers_lists_in_turn(writer) -> None:
+    model = relu_vectors(writer(shape=(256,)), 256, 64)
+    compiled = compile_model(model, load_board("sim"), input_nonzeros=32)
+    first, second = (placed.plan for placed in compiled.placement.layers)
+    assert compiled.schedule.period == (first.pitch + 1) + (32 + second.parts + 1)
+    (engine,) = compiled.schedule.engines
+    assert engine.period < compiled.schedule.period
+
+
+def test_waits_that_come_every_second_word_are_averaged(writer) -> None:
+    model = relu_vectors(writer(shape=(256,)), 256, 64)
+    placement = compile_model(model, load_board("sim"), input_nonzeros=32).placement
+    (engine,) = schedule(placement).engines
+    work = sum(placed.plan.cycles + placed.plan.tail for placed in placement.layers)
+    # Of two words one finds its map nearly complete; the other waits for the whole pipeline.
+    assert engine.waiting > work
+    assert engine.period >= work + engine.waiting
+
+
 def test_the_period_is_static_with_exact_k_alone(writer) -> None:
     w = writer()
     y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(12, 2, 3, 3, density=0.3)))

@@ -303,6 +303,13 @@ NETWORKS: dict[str, NetworkSpec] = {
         signed=False,
         input_nonzeros=11,
     ),
+    "short-words": network(
+        (90, 1, 1),
+        LayerSpec(48, None),
+        LayerSpec(5, None, raw=True),
+        signed=False,
+        input_nonzeros=11,
+    ),
     "one-beat-words": network(
         (16, 1, 1), LayerSpec(4, None, winners=k_winners(2)), LayerSpec(4, None, raw=True)
     ),

@@ -43,8 +43,6 @@ def test_cycles_a_word_are_those_planned(
     make_case: MakeCase, build_dir: Path, spec: Any, specs: Any, kernel: str
 ) -> None:
     case = make_case(spec, kernel, words=64)
-    if not case.schedule.static:
-        pytest.skip("the plan does not claim to be static")
     group = case.overlay.kernel.cores * case.overlay.kernel.core.words
     taken = []
     with simulator(case, build_dir) as device:
@@ -54,16 +52,22 @@ def test_cycles_a_word_are_those_planned(
             assert statistics.cycles is not None
             assert statistics.load_cycles is not None
             taken.append(statistics.cycles - statistics.load_cycles)
-    # Where in a burst the last beat falls may make a cycle of difference in all.
-    assert abs(taken[1] - taken[0] - 24 / group * case.schedule.period) <= 1
+    planned = 24 / group * case.schedule.period
+    if case.schedule.static:
+        # Where in a burst the last beat falls may make a cycle of difference in all.
+        assert abs(taken[1] - taken[0] - planned) <= 1
+    else:
+        # An expectation, from bounds of what a layer may wait for.
+        assert 0.7 * planned < taken[1] - taken[0] < 1.05 * planned
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", ["exact-winners", "sparse-map", "sparse-vector"])
+@pytest.mark.parametrize("seed", range(6))
 def test_runs_after_an_abort(
-    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, seed: int
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, seed: int, name: str
 ) -> None:
     rng = random.Random(seed)
-    case = make_case(specs["exact-winners"], kernel, words=9)
+    case = make_case(specs[name], kernel, words=9)
     with simulator(case, build_dir, stall=40, seed=seed) as device:
         loading = rng.random() < 0.3
         if not loading:
@@ -77,12 +81,13 @@ def test_runs_after_an_abort(
         assert np.array_equal(outputs, case.expected)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("name", ["relu-stride-dilation", "sparse-map", "sparse-vector"])
+@pytest.mark.parametrize("seed", range(6))
 def test_runs_after_a_reset(
-    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, seed: int
+    make_case: MakeCase, build_dir: Path, specs: Any, kernel: str, seed: int, name: str
 ) -> None:
     rng = random.Random(seed)
-    case = make_case(specs["relu-stride-dilation"], kernel, words=9)
+    case = make_case(specs[name], kernel, words=9)
     with simulator(case, build_dir, stall=40, seed=seed) as device:
         device.start(case.inputs)
         device.kernel.advance(rng.randrange(1, 4000))
