@@ -15,15 +15,16 @@ from trencadis_compiler.schedule import schedule
 from trencadis_hw.config import CoreConfig, EngineConfig
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
 
-__all__ = ["Baselines", "predict_baselines"]
+__all__ = ["Baselines", "predict_baselines", "with_large_memories"]
 
 LARGEST = {
     "weight_rows": 1 << 16,
     "slot_rows": 256,
     "list_entries": 1 << 14,
     "requantise_rows": 1 << 16,
+    "reorder_rows": 1 << 12,
 }
-"""Memories that hold a dense network wherever the formats allow it."""
+"""Memories as large as the formats allow."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,15 @@ def predict_baselines(network: Network, core: CoreConfig) -> Baselines:
     CompileError
         If the dense network does not fit the array.
     """
-    roomy = replace(core, engines=tuple(replace(engine, **LARGEST) for engine in core.engines))
+    roomy = with_large_memories(core)
     sparse = replace(network, layers=tuple(map(_without_winners, network.layers)))
     dense = replace(sparse, layers=tuple(map(_with_all_weights, sparse.layers)))
     return Baselines(_cycles(dense, roomy), _cycles(sparse, roomy))
+
+
+def with_large_memories(core: CoreConfig) -> CoreConfig:
+    """The same arrays, with memories that hold a dense network wherever the formats allow it."""
+    return replace(core, engines=tuple(replace(engine, **LARGEST) for engine in core.engines))
 
 
 def _cycles(network: Network, core: CoreConfig) -> float:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
 from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
@@ -213,11 +215,20 @@ def feeds_of(network: Network, density: Mapping[str, float]) -> list[Feed]:
         winners = before.winners
         if winners and winners.selection is abi.Selection.EXACT:
             feeds.append(Feed(channels, rows, columns, False, winners.k, True, winners.k))
+        elif not winners and _never_zero(before):
+            feeds.append(Feed(channels, rows, columns, False, channels, True, channels))
         else:
             part = density.get(before.name, DEFAULT_DENSITY)
             expected = winners.k if winners else channels * part
             feeds.append(Feed(channels, rows, columns, False, channels, False, expected))
     return feeds
+
+
+def _never_zero(layer: Layer) -> bool:
+    """No activation of a hidden layer is zero, whatever the sums are."""
+    assert layer.output is not None, "only the last layer gives sums"
+    keys = layer.table if layer.table is not None else np.arange(layer.low, layer.high + 1)
+    return layer.output.zero_key not in keys
 
 
 def boundaries_of(layers: int, core: CoreConfig) -> list[list[int]]:

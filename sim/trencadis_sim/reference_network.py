@@ -33,11 +33,14 @@ BRIGHT = 100.0
 
 
 class Kind(Enum):
-    """Which sparsities the network has."""
+    """Which sparsities the network has.
+
+    Where activations are dense none is ever zero: ReLU is replaced by a bound of one step.
+    """
 
     DENSE = "dense"
     SPARSE_DENSE = "sparse-dense"
-    """Sparse weights, every activation that ReLU leaves."""
+    """Sparse weights, every activation."""
     SPARSE_SPARSE = "sparse-sparse"
     """Sparse weights, k-WTA behind every layer but the last."""
 
@@ -120,7 +123,7 @@ class _Writer:
                 value = self._node("Flatten", [value], "flatten", axis=1)
             value, scale = self._layer(layer, kind, value, scale, density)
             sparse = kind is Kind.SPARSE_SPARSE and layer.winners
-            density = layer.winners / layer.shape[0] if sparse else 0.7
+            density = layer.winners / layer.shape[0] if sparse else 1.0
         self._nodes[-1].output[0] = "logits"
         graph = helper.make_graph(
             self._nodes,
@@ -160,11 +163,12 @@ class _Writer:
             value = self._node("Gemm", inputs, name, transB=1)
         if not layer.winners:
             return value, out_scale
-        value = self._node("Relu", [value], f"{name}.relu")
-        value = self._bytes(value, out_scale, name)
         if kind is Kind.SPARSE_SPARSE:
-            value = self._winners(value, layer)
-        return value, out_scale
+            value = self._node("Relu", [value], f"{name}.relu")
+            return self._winners(self._bytes(value, out_scale, name), layer), out_scale
+        step = self._constant(f"{name}.step", np.array(out_scale, np.float32))
+        value = self._node("Clip", [value, step], f"{name}.clip")
+        return self._bytes(value, out_scale, name), out_scale
 
     def _winners(self, value: str, layer: ReferenceLayer) -> str:
         name = f"{layer.name}.winners"

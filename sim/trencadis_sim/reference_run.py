@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trencadis_boards import Board, load_board
+from trencadis_compiler.baselines import with_large_memories
 from trencadis_compiler.compile import Compiled, compile_model
 from trencadis_host.benchmark import random_inputs
 from trencadis_host.session import Session
@@ -142,9 +143,16 @@ def compile_reference(board: Board, folder: Path, kind: Kind = Kind.SPARSE_SPARS
     return compile_model(path, board)
 
 
-def one_core(board: Board) -> Board:
-    """The board, with one core a kernel: what is simulated of it."""
-    return replace(board, kernel={**board.kernel, "cores": 1})
+def one_core(board: Board, kind: Kind = Kind.SPARSE_SPARSE) -> Board:
+    """The board, with one core a kernel: what is simulated of it.
+
+    For networks without both sparsities its memories are as large as the formats allow: those of
+    no board's core hold such a network.
+    """
+    kernel = KernelConfig.from_dict({**board.kernel, "cores": 1})
+    if kind is not Kind.SPARSE_SPARSE:
+        kernel = replace(kernel, core=with_large_memories(kernel.core))
+    return replace(board, kernel=kernel.to_dict())
 
 
 def run_reference(
@@ -169,7 +177,7 @@ def run_reference(
         Folder for models, images, simulators and the result.
     """
     progress("compiling")
-    compiled = compile_reference(one_core(board), build / "reference", kind)
+    compiled = compile_reference(one_core(board, kind), build / "reference", kind)
     image = build / "reference" / f"{kind.value}-{board.name}.tcd"
     compiled.overlay.save(image)
     report = compiled.overlay.report
@@ -198,7 +206,7 @@ def load_run(board: Board, kind: Kind, build: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     figures = json.loads(path.read_text("utf-8"))
-    kernel = KernelConfig.from_dict(dict(one_core(board).kernel))
+    kernel = KernelConfig.from_dict(dict(one_core(board, kind).kernel))
     return figures if figures["configuration"] == f"{kernel.digest:016x}" else None
 
 
@@ -247,6 +255,7 @@ def run_table(figures: Mapping[str, Any]) -> Table:
 def main(board: str, kind: str, words: int, build: Path) -> None:
     """Simulate the reference network on one core of BOARD.
 
+    Without both sparsities it does not fit the core's memories, and is given larger ones.
     Writes BUILD/bench/core-BOARD-KIND.json. Fails if an output differs from the emulator's.
     """
     messages = Console(stderr=True)

@@ -336,6 +336,28 @@ def test_the_period_is_static_with_exact_k_alone(writer) -> None:
     assert not compile_model(convolutions(writer()), board({})).schedule.static
 
 
+@pytest.mark.parametrize(
+    ("function", "full"),
+    [(("Clip", 2**-3), True), (("Clip", 0.0), False), (("Sigmoid",), True), (("Relu",), False)],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else "",
+)
+def test_lists_are_full_where_no_activation_can_be_zero(writer, function, full) -> None:
+    w = writer()
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(12, 2, 3, 3, density=0.3)))
+    name, *bounds = function
+    if name == "Sigmoid":
+        y = w.quantised(y, 2**-5)  # from sigmoid(-4) on
+    y = w.node(name, y, *(w.constant(bound, np.float32) for bound in bounds))
+    y = w.quantised(y, *((2**-8, -128) if name == "Sigmoid" else (2**-3, -128)))
+    y = w.node("Conv", y, w.integers(w.sparse(10, 12, 3, 3, density=0.5)))
+    compiled = compile_model(w.save(w.quantised(y, 2**-3), 10, 4, 4), board({"tables": 1}))
+    feed = compiled.placement.layers[1].plan.feed
+    assert (feed.exact, feed.entries) == (full, 12)
+    assert feed.expected == (12 if full else 6)
+    emission = abi.Emission.LISTS if full else abi.Emission.TERMINATED
+    assert compiled.placement.layers[1].source.emission is emission
+
+
 # --- reports -------------------------------------------------------------------------------------
 
 

@@ -94,6 +94,8 @@ class LayerSpec:
     winners: Winners | None = None
     table: bool = False
     raw: bool = False
+    positive: bool = False
+    """Its activations are one step at least."""
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def random_layer(
             in_shape=shape,
             input=source,
             # ReLU: no key below that of zero.
-            low=output.zero_key if output and sparse else 0,
+            low=output.zero_key + spec.positive if output and sparse else 0,
             high=255,
             requantised=output,
             table=table,
@@ -302,6 +304,12 @@ NETWORKS: dict[str, NetworkSpec] = {
         LayerSpec(5, None, raw=True),
         signed=False,
         input_nonzeros=11,
+    ),
+    "never-zero": network(
+        (2, 7, 6),
+        LayerSpec(6, (2, 2), pool=Pool((2, 2), (2, 2)), positive=True),
+        LayerSpec(9, (2, 2), padding=(1, 0, 1, 1), positive=True),
+        LayerSpec(4, None, raw=True),
     ),
     "short-words": network(
         (90, 1, 1),

@@ -1,6 +1,8 @@
 """The reference network: parameters of the published size, and kernels that do not collide."""
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 
 from trencadis_sim.reference_network import (
@@ -47,6 +49,21 @@ def test_model_has_winners_only_with_both_sparsities(kind: Kind) -> None:
     operators = [node.op_type for node in model.graph.node]
     assert operators.count("TopK") == (3 if kind is Kind.SPARSE_SPARSE else 0)
     assert operators.count("Conv") == operators.count("Gemm") == 2
+
+
+@pytest.mark.parametrize("kind", [Kind.DENSE, Kind.SPARSE_DENSE], ids=lambda kind: kind.value)
+def test_no_activation_is_zero_without_winners(kind: Kind) -> None:
+    model = reference_model(kind, seed=1)
+    hidden = [node.output[0] for node in model.graph.node if node.name.endswith(".bytes")][1:]
+    assert len(hidden) == 3
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in hidden)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    images = np.random.default_rng(1).integers(0, 256, (2, 1, 32, 32)).astype(np.float32)
+    for activations in session.run(hidden, {"input": images}):
+        assert (activations > 0).all()
+        assert len(np.unique(activations)) > 50
 
 
 def test_the_seed_decides_the_weights() -> None:
