@@ -15,7 +15,7 @@ from trencadis_compiler.schedule import schedule
 from trencadis_hw.config import CoreConfig, EngineConfig
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
 
-__all__ = ["Baselines", "predict_baselines", "with_large_memories"]
+__all__ = ["Baselines", "predict_baselines", "with_memories_for"]
 
 LARGEST = {
     "weight_rows": 1 << 16,
@@ -25,6 +25,9 @@ LARGEST = {
     "reorder_rows": 1 << 12,
 }
 """Memories as large as the formats allow."""
+
+WIDEST_SUM = 32
+"""Bits of a sum, at most; no cycle depends on them."""
 
 
 @dataclass(frozen=True)
@@ -54,14 +57,42 @@ def predict_baselines(network: Network, core: CoreConfig) -> Baselines:
     CompileError
         If the dense network does not fit the array.
     """
-    roomy = with_large_memories(core)
+    roomy = _roomy(core)
     sparse = replace(network, layers=tuple(map(_without_winners, network.layers)))
     dense = replace(sparse, layers=tuple(map(_with_all_weights, sparse.layers)))
     return Baselines(_cycles(dense, roomy), _cycles(sparse, roomy))
 
 
-def with_large_memories(core: CoreConfig) -> CoreConfig:
-    """The same arrays, with memories that hold a dense network wherever the formats allow it."""
+def with_memories_for(core: CoreConfig, network: Network) -> CoreConfig:
+    """The same arrays, with memories and sums that hold a network, even if those of `core` do not.
+
+    Raises
+    ------
+    CompileError
+        If it does not fit memories as large as the formats allow.
+    """
+    placement = place(network, _roomy(core))
+    engines = []
+    for number, engine in enumerate(core.engines):
+        placed = placement.on_engine(number)
+        lists = [layer.source for layer in placed if layer.source.emission is not None]
+        needed = {
+            "weight_rows": max(layer.weight_base + layer.plan.weight_rows for layer in placed),
+            "slot_rows": max(layer.slot_base + layer.plan.slots for layer in placed),
+            "list_entries": max((map.base + map.buffers * map.size for map in lists), default=0),
+            "requantise_rows": max(
+                max(layer.requantise_base + layer.requantise_rows for layer in placed),
+                max(layer.gather_base + layer.vector_rows for layer in placed),
+            ),
+            "reorder_rows": 1 << max(layer.vector_rows - 1 for layer in placed).bit_length(),
+            "sum_bits": WIDEST_SUM,
+        }
+        larger = {name: max(rows, getattr(engine, name)) for name, rows in needed.items()}
+        engines.append(replace(engine, **larger))
+    return replace(core, engines=tuple(engines))
+
+
+def _roomy(core: CoreConfig) -> CoreConfig:
     return replace(core, engines=tuple(replace(engine, **LARGEST) for engine in core.engines))
 
 

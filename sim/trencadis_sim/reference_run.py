@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trencadis_boards import Board, load_board
-from trencadis_compiler.baselines import with_large_memories
-from trencadis_compiler.compile import Compiled, compile_model
+from trencadis_compiler.baselines import with_memories_for
+from trencadis_compiler.compile import Compiled, compile_model, import_model
 from trencadis_host.benchmark import random_inputs
 from trencadis_host.session import Session
 from trencadis_hw.config import KernelConfig
@@ -135,24 +135,24 @@ def run_words(
 
 
 def compile_reference(board: Board, folder: Path, kind: Kind = Kind.SPARSE_SPARSE) -> Compiled:
-    """The reference network, compiled for a board."""
+    """The reference network, compiled for a board.
+
+    Without both sparsities it fits no board's memories, and is compiled for larger ones.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"reference-{kind.value}.onnx"
     if not path.exists():
         write_atomically(path, reference_model(kind).SerializeToString(deterministic=True))
+    if kind is not Kind.SPARSE_SPARSE:
+        kernel = KernelConfig.from_dict(dict(board.kernel))
+        core = with_memories_for(kernel.core, import_model(path))
+        board = replace(board, kernel=replace(kernel, core=core).to_dict())
     return compile_model(path, board)
 
 
-def one_core(board: Board, kind: Kind = Kind.SPARSE_SPARSE) -> Board:
-    """The board, with one core a kernel: what is simulated of it.
-
-    For networks without both sparsities its memories are as large as the formats allow: those of
-    no board's core hold such a network.
-    """
-    kernel = KernelConfig.from_dict({**board.kernel, "cores": 1})
-    if kind is not Kind.SPARSE_SPARSE:
-        kernel = replace(kernel, core=with_large_memories(kernel.core))
-    return replace(board, kernel=kernel.to_dict())
+def one_core(board: Board) -> Board:
+    """The board, with one core a kernel: what is simulated of it."""
+    return replace(board, kernel={**board.kernel, "cores": 1})
 
 
 def run_reference(
@@ -177,7 +177,7 @@ def run_reference(
         Folder for models, images, simulators and the result.
     """
     progress("compiling")
-    compiled = compile_reference(one_core(board, kind), build / "reference", kind)
+    compiled = compile_reference(one_core(board), build / "reference", kind)
     image = build / "reference" / f"{kind.value}-{board.name}.tcd"
     compiled.overlay.save(image)
     report = compiled.overlay.report
@@ -185,7 +185,7 @@ def run_reference(
     figures = {
         "board": board.name,
         "network": kind.value,
-        "configuration": f"{compiled.overlay.kernel.digest:016x}",
+        "configuration": _configuration(board),
         "multipliers": compiled.overlay.kernel.multipliers,
         "predicted_cycles_per_word": report["cycles_per_word"],
         "prediction": report["cycles_are"],
@@ -206,8 +206,12 @@ def load_run(board: Board, kind: Kind, build: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     figures = json.loads(path.read_text("utf-8"))
-    kernel = KernelConfig.from_dict(dict(one_core(board, kind).kernel))
-    return figures if figures["configuration"] == f"{kernel.digest:016x}" else None
+    return figures if figures["configuration"] == _configuration(board) else None
+
+
+def _configuration(board: Board) -> str:
+    """That of one core, whatever the memories it is given for a network."""
+    return f"{KernelConfig.from_dict(dict(one_core(board).kernel)).digest:016x}"
 
 
 def _kept(board: Board, kind: Kind, build: Path) -> Path:
