@@ -131,12 +131,15 @@ def test_whole_winners_equal_model(
 def test_every_short_vector(
     engine: MakeEngine, selector: Selector, selection: Selection, length: int
 ) -> None:
-    """All vectors of three keys that differ in the last, and in the first digit; all k."""
+    """All vectors in which keys are in any order and equal in any way; all k.
+
+    The four keys differ in the last, in a middle and in the first digit.
+    """
     config = engine(select_rows=2, whole_rows=2, layers=4)
     layers = [(k, selection) for k in range(1, length + 1)]
     vectors = [
         Vector(keys, layer)
-        for keys in itertools.product((0, 1, 128), repeat=length)
+        for keys in itertools.product((0, 1, 9, 128)[:length], repeat=length)
         for layer in range(length)
     ]
     check(selector, config, layers, vectors)
