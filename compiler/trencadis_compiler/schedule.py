@@ -9,7 +9,7 @@ in which they wait least. Programs are played word by word to find that order.
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from trencadis_compiler.place import PlacedLayer, Placement
@@ -89,13 +89,16 @@ class Schedule:
 
 def schedule(placement: Placement) -> Schedule:
     """Find the order of layers with the shortest period."""
+    written = _written(placement)
     engines = tuple(
-        _engine_schedule(placement.on_engine(engine))
+        _engine_schedule(placement.on_engine(engine), written)
         for engine in range(len(placement.core.engines))
     )
     loading = _loading(placement.layers[0])
     planned = max(loading, *(engine.period for engine in engines))
-    held_up = max(_selecting(placement), _handing_over(placement), _writing(placement))
+    held_up = max(
+        _selecting(placement), _handing_over(placement, written), _writing(placement, written)
+    )
     # An engine whose period is only bounded may still be sure to be faster than another. Loading
     # is known to a few cycles: how beats fall into bursts counts, too.
     certain = max((engine.period for engine in engines if engine.exact), default=0.0)
@@ -124,28 +127,40 @@ def _selecting(placement: Placement) -> float:
     return max(busy)
 
 
-def _writing(placement: Placement) -> float:
+def _written(placement: Placement) -> dict[tuple[int, int], float]:
+    """Cycles a word for which every layer takes its emitter, about, by engine and number.
+
+    It writes an entry a cycle, and the ends of lists; to the host, rows.
+    """
+    cycles = {}
+    for before, after in itertools.pairwise((*placement.layers, None)):
+        _, rows, columns = before.plan.layer.out_shape
+        # Of rows for lists, one without survivors takes a cycle, too, unless it was left out when
+        # winners were selected.
+        silent = 1.0
+        if after:
+            feed, width = after.plan.feed, before.plan.config.requantisers
+            selected = before.plan.layer.winners is not None
+            silent = 0.0 if selected else (1 - feed.expected / feed.channels) ** width
+        entries = _entries(after) if after else 0.0
+        cycles[before.engine, before.number] = (
+            entries + rows * columns * before.vector_rows * silent
+        )
+    return cycles
+
+
+def _writing(placement: Placement, written: Mapping[tuple[int, int], float]) -> float:
     """Cycles a word for which the busiest emitter is taken, or the busiest memories, about.
 
-    An emitter writes an entry a cycle, and the ends of lists; so do memories, whoever writes. The
-    selector of whole layers has an emitter of its own, counted with it.
+    Memories take an entry a cycle, whoever writes it. The selector of whole layers has an emitter
+    of its own, counted with it.
     """
     engines = len(placement.core.engines)
     emitters, memories = [0.0] * engines, [0.0] * engines
-    for before, after in itertools.pairwise((None, *placement.layers, None)):
-        written = _entries(after) if after else 0.0
-        if after:
-            memories[after.engine] += written
-        if before and not _selected_whole(before):
-            _, rows, columns = before.plan.layer.out_shape
-            # The host gets whole rows. Of others, one without survivors takes a cycle, too, unless
-            # it was left out when winners were selected.
-            silent = 1.0
-            if after:
-                feed, width = after.plan.feed, before.plan.config.requantisers
-                selected = before.plan.layer.winners is not None
-                silent = 0.0 if selected else (1 - feed.expected / feed.channels) ** width
-            emitters[before.engine] += written + rows * columns * before.vector_rows * silent
+    for placed in placement.layers:
+        memories[placed.engine] += _entries(placed)
+        if not _selected_whole(placed):
+            emitters[placed.engine] += written[placed.engine, placed.number]
     return max(*emitters, *memories)
 
 
@@ -162,7 +177,7 @@ def _entries(placed: PlacedLayer) -> float:
     return feed.rows * feed.columns * (feed.expected + ends) + 1
 
 
-def _handing_over(placement: Placement) -> float:
+def _handing_over(placement: Placement, written: Mapping[tuple[int, int], float]) -> float:
     """Cycles a word that a map between two engines allows, at most.
 
     A buffer is taken from the first work of its producer until its consumer has read it.
@@ -174,7 +189,7 @@ def _handing_over(placement: Placement) -> float:
             taken = (
                 before.plan.cycles
                 + before.plan.tail
-                + _completion(before, timing)
+                + _completion(before, timing, written)
                 + after.plan.cycles
                 + RELEASE_DELAY
                 + 2 * LAYER_OVERHEAD
@@ -189,12 +204,14 @@ def _selected_whole(placed: PlacedLayer) -> bool:
     return winners is not None and placed.vector_rows > placed.plan.config.select_rows
 
 
-def _engine_schedule(layers: tuple[PlacedLayer, ...]) -> EngineSchedule:
+def _engine_schedule(
+    layers: tuple[PlacedLayer, ...], written: Mapping[tuple[int, int], float]
+) -> EngineSchedule:
     """The program with the shortest period; of equals, the one that lags least."""
     best: EngineSchedule | None = None
     for delays in _delays(len(layers)):
         for order in _orders(delays):
-            found = _run(tuple(Turn(layers[i], delays[i]) for i in order))
+            found = _run(tuple(Turn(layers[i], delays[i]) for i in order), written)
             if best is None or found.period < best.period:
                 best = found
             if not best.waiting:
@@ -227,7 +244,7 @@ def _orders(delays: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
         yield tuple(i for i in turns if i is not None)
 
 
-def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
+def _run(turns: tuple[Turn, ...], written: Mapping[tuple[int, int], float]) -> EngineSchedule:
     """Play the program until its period settles."""
     timing = EngineTiming.of(turns[0].layer.plan.config)
     by_number = {turn.layer.number: turn.layer for turn in turns}
@@ -262,7 +279,7 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
             waits[-1] += ready - now
             now = ready + turn.layer.plan.cycles + turn.layer.plan.tail
             read[number, mine] = now + RELEASE_DELAY
-            full[number, mine] = now + _completion(turn.layer, timing)
+            full[number, mine] = now + _completion(turn.layer, timing, written)
     return EngineSchedule(
         turns,
         period=(starts[-1] - starts[-1 - SETTLED]) / SETTLED,
@@ -271,7 +288,9 @@ def _run(turns: tuple[Turn, ...]) -> EngineSchedule:
     )
 
 
-def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
+def _completion(
+    placed: PlacedLayer, timing: EngineTiming, written: Mapping[tuple[int, int], float]
+) -> float:
     """Cycles from a layer's last issue until its output map is complete, at most."""
     plan = placed.plan
     rows = placed.vector_rows
@@ -286,4 +305,6 @@ def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
     else:
         cycles += rows
     cycles += (winners.k if winners else plan.layer.weights.shape[0]) + plan.config.lanes
-    return cycles + timing.write
+    # What the emitter is behind by, if it takes longer than the array.
+    behind = written[placed.engine, placed.number] - plan.cycles
+    return cycles + timing.write + max(0.0, behind)

@@ -308,12 +308,28 @@ def test_writing_lists_may_be_what_takes_longest(writer) -> None:
 
 
 def test_memories_take_the_input_and_the_layers_lists_in_turn(writer) -> None:
-    model = relu_vectors(writer(shape=(256,)), 256, 64)
+    model = relu_vectors(writer(shape=(256,)), 256, 16)
     compiled = compile_model(model, load_board("sim"), input_nonzeros=32)
     first, second = (placed.plan for placed in compiled.placement.layers)
-    assert compiled.schedule.period == (first.pitch + 1) + (32 + second.parts + 1)
+    assert compiled.schedule.period == (first.pitch + 1) + (8 + second.parts + 1)
     (engine,) = compiled.schedule.engines
     assert engine.period < compiled.schedule.period
+
+
+def test_a_map_is_handed_over_when_it_is_written(writer) -> None:
+    # The first layer is multiplied in few cycles, but its 64 activations a position are written one
+    # a cycle, into the only buffer there is room for.
+    w = writer(shape=(1, 12, 12))
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(64, 1, 3, 3)))
+    y = w.quantised(w.node("Clip", y, w.constant(2**-3, np.float32)), 2**-3, -128)
+    y = w.node("Conv", y, w.integers(w.sparse(4, 64, 3, 3)))
+    first = {"lanes": 9, "groups": 1, "tiles": 32, "kernels": 2, "routing": "trees"}
+    engines = [first, {"dense_values": 0, "list_entries": 7000}]
+    compiled = compile_model(w.save(w.quantised(y, 2**-3), 4, 8, 8), board(*engines))
+    before, after = compiled.placement.layers
+    assert after.source.buffers == 1
+    assert before.plan.cycles < 6400 < 6400 + after.plan.cycles < compiled.schedule.period
+    assert compiled.schedule.period < 6400 + after.plan.cycles + 200
 
 
 def test_waits_that_come_every_second_word_are_averaged(writer) -> None:
