@@ -12,7 +12,7 @@ from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
 from trencadis_compiler.reference import evaluate
-from trencadis_host.packing import unpack_outputs
+from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_host.session import Session
 from trencadis_hw.container import Overlay
 
@@ -126,6 +126,7 @@ def verify(
         One for every device, and one for onnxruntime.
     """
     overlay = Overlay.load(image)
+    pack_inputs(overlay, inputs)  # wrong ones are refused before anything takes long
     progress("exact arithmetic")
     expected = reference_outputs(model, overlay, inputs)
     found = []

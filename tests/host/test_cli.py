@@ -126,6 +126,14 @@ def test_bad_inputs(image, tmp_path, command, array, message) -> None:
 
 
 @pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
+def test_bad_inputs_are_noticed_before_a_device_is_opened(image, tmp_path, command) -> None:
+    np.save(tmp_path / "bad.npy", np.zeros((3, 2, 8), np.float32))
+    device = f"serial:{tmp_path}/none"
+    text = refused(command, tmp_path, image, "--input", tmp_path / "bad.npy", "--device", device)
+    assert "must have shape" in text
+
+
+@pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
 @pytest.mark.parametrize("part", [None, 0, 0.5, 0.999])
 def test_bad_images(image, inputs, tmp_path, command, part) -> None:
     if part is None:

@@ -11,6 +11,7 @@ from onnx import TensorProto, numpy_helper
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
+from trencadis_hw.container import InputError
 from trencadis_sim.verify import Agreement, verify
 from trencadis_sim.verify_cli import main
 
@@ -69,3 +70,12 @@ def test_mistakes_are_one_line(model: Path, images: dict[str, Path], inputs: Pat
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1
     assert "'nothing'" in done.stderr
+
+
+def test_bad_inputs_are_noticed_before_a_device_is_opened(tmp_path: Path, compiled) -> None:
+    model = compiled()[0]
+    sparse = compile_model(model, load_board("sim"), input_nonzeros=1).overlay
+    sparse.save(tmp_path / "sparse.tcd")
+    inputs = np.ones((3, 2, 8, 8), np.float32)
+    with pytest.raises(InputError, match="may have 1 values that are not zero at a position"):
+        verify(model, tmp_path / "sparse.tcd", inputs, [f"serial:{tmp_path}/none"])
