@@ -257,7 +257,26 @@ def test_bad_calibration_data(model, array, message) -> None:
         path.write_bytes(array)
     elif array is not None:
         np.save(path, array)
-    assert message in refused(model.parent, model, "--calibration", path)
+    text = refused(model.parent, model, "--calibration", path)
+    assert text.startswith(f"sparse-compile: {path}: ")
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((3, 20), np.inf, np.float32), "input 'x' must be finite, but is inf at [0, 0]"),
+        (np.zeros((0, 20), np.float32), "input 'x' has no words; give it at least one"),
+    ],
+    ids=["inf", "empty"],
+)
+def test_bad_calibration_data_for_a_float_model(writer, tmp_path, array, message) -> None:
+    w = writer(shape=(20,))
+    model = w.save(w.node("MatMul", "x", w.constant(np.ones((20, 5), np.float32))), 5)
+    path = tmp_path / "calibration.npy"
+    np.save(path, array)
+    text = refused(tmp_path, model, "--calibration", path)
+    assert text.startswith(f"sparse-compile: {path}: {message}")
 
 
 def test_output_in_a_folder_that_is_not_there(model) -> None:
