@@ -23,6 +23,7 @@ import safetensors.numpy
 
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
+from trencadis_hw.file_kind import IMAGE, MODEL, file_kind
 from trencadis_hw.image_check import check_blocks
 from trencadis_hw.keys import integer_keys, real_keys
 
@@ -248,6 +249,13 @@ class Overlay:
             If the file is missing, damaged, or made by another version.
         """
         check_file(path, LARGEST_FILE)
+        kind = file_kind(path)
+        if kind not in (IMAGE, None):
+            compile_it = f"; compile it first: sparse-compile {path}" if kind == MODEL else ""
+            raise ContainerError(
+                f"{path}: not an overlay image (it is {kind}); give a .tcd file that "
+                f"sparse-compile wrote{compile_it}"
+            )
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -255,11 +263,8 @@ class Overlay:
         try:
             return cls._parse(data)
         except (ValueError, RecursionError) as error:
-            remedy = "compile the model again"
-            if path.suffix == ".onnx":
-                remedy = f"compile it first: sparse-compile {path}"
             raise ContainerError(
-                f"{path}: not a usable overlay image: {error}; {remedy}"
+                f"{path}: not a usable overlay image: {error}; compile the model again"
             ) from error
 
     @classmethod

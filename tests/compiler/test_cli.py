@@ -178,6 +178,15 @@ def test_foreign_model(tmp_path) -> None:
     assert "not an ONNX model" in refused(tmp_path, path)
 
 
+def test_other_files_instead_of_models(model, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(5))
+    assert run(model, "-o", tmp_path / "net.tcd").exit_code == 0
+    for name, kind in (("x.npy", "a NumPy array"), ("net.tcd", "an overlay image")):
+        text = refused(tmp_path, tmp_path / name, "-o", tmp_path / "out.tcd")
+        wrong = f"{tmp_path / name}: not an ONNX model (it is {kind}); give an .onnx file"
+        assert text == f"sparse-compile: {wrong}"
+
+
 def test_unsupported_operators(writer, tmp_path) -> None:
     w = writer(shape=(20,))
     y = w.node("Softmax", w.node("MatMul", w.quantised("x"), w.integers(w.sparse(20, 9))))

@@ -71,13 +71,6 @@ def test_statistics_as_json(image, inputs) -> None:
     assert shown["outputs"] == outputs.tolist()
 
 
-def test_a_model_that_is_not_compiled(tmp_path, inputs) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"a model")
-    result = call(run, tmp_path / "model.onnx", "--input", inputs)
-    assert result.exit_code == 2
-    assert "compile it first: sparse-compile " in result.stderr
-
-
 def test_bench(image, inputs) -> None:
     result = call(bench, image, "--words", 8, "--runs", 1)
     assert result.exit_code == 0, result.output
@@ -162,8 +155,28 @@ def test_tampered_images(image, inputs, tmp_path) -> None:
 
 
 def test_models_instead_of_images(compiled, inputs, tmp_path) -> None:
-    text = refused(run, tmp_path, compiled()[0], "--input", inputs)
-    assert "not a usable overlay image" in text
+    model = compiled()[0]
+    text = refused(run, tmp_path, model, "--input", inputs)
+    assert text == (
+        f"sparse-run: {model}: not an overlay image (it is an ONNX model); give a .tcd file that "
+        f"sparse-compile wrote; compile it first: sparse-compile {model}"
+    )
+
+
+def test_arrays_instead_of_images(inputs, tmp_path) -> None:
+    text = refused(run, tmp_path, inputs, "--input", inputs)
+    assert text == (
+        f"sparse-run: {inputs}: not an overlay image (it is a NumPy array); give a .tcd file that "
+        "sparse-compile wrote"
+    )
+
+
+def test_images_instead_of_arrays(image, tmp_path) -> None:
+    text = refused(run, tmp_path, image, "--input", image)
+    assert text == (
+        f"sparse-run: {image}: not an array of numbers (it is an overlay image); give an .npy "
+        "file, as numpy.save writes it"
+    )
 
 
 @pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
