@@ -205,7 +205,7 @@ def test_names_of_devices_that_make_no_sense(image, inputs, tmp_path, device, me
 def test_devices_that_fail_have_another_status(image, inputs, tmp_path) -> None:
     device = f"serial:{tmp_path}/none"
     text = refused(run, tmp_path, image, "--input", inputs, "--device", device, status=1)
-    assert "there is no such port" in text
+    assert f"device serial: {tmp_path}/none: there is no such port; connect the board" in text
 
 
 def test_outputs_that_cannot_be_written(image, inputs, tmp_path) -> None:
