@@ -4,8 +4,9 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +72,25 @@ def group_sources(
     return files
 
 
+@contextlib.contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM raises `SystemExit` in the context, where nothing else has been made of it."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@_termination_raised()
 def compile_units(
     units: Sequence[Unit],
     directory: Path,
@@ -80,6 +100,9 @@ def compile_units(
     jobs: int | None = None,
 ) -> list[Path]:
     """Compile units, several at the same time; nothing runs on when this returns or raises.
+
+    In the main thread a SIGTERM that nobody else handles ends the program with `SystemExit`, after
+    the compilers: it does not reach these itself.
 
     Parameters
     ----------
