@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -13,6 +14,8 @@ from pathlib import Path
 __all__ = ["CompileError", "Unit", "compile_units", "group_sources", "link", "run_tool"]
 
 POLL_S = 0.02
+ENDING_S = 10.0
+"""Seconds that compilers have to end after they have been killed."""
 
 
 class CompileError(RuntimeError):
@@ -133,6 +136,8 @@ def compile_units(
     running: list[tuple[subprocess.Popen[bytes], Path]] = []
     done = 0
     report(f"compiling C++: 0 of {len(units)} files")
+    # Compilers, and what they start, hold one end of a pipe; the other tells when all are gone.
+    gone, held = os.pipe()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -147,6 +152,7 @@ def compile_units(
                         stdout=errors,
                         stderr=errors,
                         process_group=0,
+                        pass_fds=(held,),
                     )
                 running.append((process, log))
             time.sleep(POLL_S)
@@ -161,6 +167,9 @@ def compile_units(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        os.close(held)
+        select.select([gone], [], [], ENDING_S)
+        os.close(gone)
     return objects
 
 
