@@ -48,8 +48,13 @@ def load_board(name: str) -> Board:
     if name.endswith(".toml"):
         try:
             text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise BoardError(f"{name}: cannot be read: {error}") from error
+        except OSError as error:
+            raise BoardError(
+                f"{name}: cannot be read: {error.strerror}; give the path of a board's "
+                f"description, or one of {', '.join(board_names())}"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise BoardError(f"{name}: not TOML: it is not UTF-8 text") from error
         return read_board(text, Path(name).stem, name)
     if name not in board_names():
         near = difflib.get_close_matches(name.lower(), board_names(), n=2) or board_names()

@@ -431,7 +431,7 @@ def _requantise(placed: PlacedLayer) -> Iterator[abi.Block]:
     plan = placed.plan
     layer = plan.layer
     parameters = [_channel_parameters(plan, channel) for channel in range(layer.weights.shape[0])]
-    unused = abi.REQUANTISE.pack(multiplier=0, offset=0, shift=0, even=0)
+    unused = abi.REQUANTISE.pack(multiplier=0, offset=0, shift=0, ties=abi.Ties.FLOOR)
     groups = _groups(plan)
     for i in range(plan.config.requantisers):
         yield abi.Block(
@@ -465,9 +465,7 @@ def _channel_parameters(plan: LayerPlan, channel: int) -> int:
         )
     except InexactError as error:
         raise CompileError(f"layer {layer.name!r}, channel {channel}: {error}") from error
-    return abi.REQUANTISE.pack(
-        multiplier=found.multiplier, offset=found.offset, shift=found.shift, even=found.even
-    )
+    return abi.REQUANTISE.pack(**vars(found))
 
 
 def real_key(layer: Layer, channel: int) -> tuple[Fraction, Fraction]:

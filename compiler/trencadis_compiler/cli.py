@@ -7,11 +7,11 @@ import click
 from rich.console import Console
 
 from trencadis_boards import BoardError, board_names, load_board
+from trencadis_compiler.calibration import calibration_data
 from trencadis_compiler.compile import compile_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.report import render_report
 from trencadis_compiler.report_files import write_report
-from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError
 from trencadis_hw.reported import reported
 
@@ -59,11 +59,11 @@ def main(
     with reported("sparse-compile", bad_input=MISTAKES):
         if target.resolve() == model.resolve():
             raise CompileError(f"{target}: is the model itself; choose another output")
-        with messages.status("compiling") as status:
+        with calibration_data(calibration) as data, messages.status("compiling") as status:
             compiled = compile_model(
                 model,
                 load_board(board),
-                calibration=None if calibration is None else load_array(calibration),
+                calibration=data,
                 input_nonzeros=input_nonzeros,
                 progress=status.update,
             )

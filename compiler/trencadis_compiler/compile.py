@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from trencadis_boards import Board
 from trencadis_compiler.assemble import assemble, output_format
+from trencadis_compiler.calibration import CalibrationError, check_calibration
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.frontend import load_graph
 from trencadis_compiler.graph import Graph
@@ -26,7 +27,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
-__all__ = ["Compiled", "compile_model", "compile_network", "import_model"]
+__all__ = ["Compiled", "compile_model", "compile_network", "import_model", "quantised_model"]
 
 Array = npt.NDArray[Any]
 
@@ -45,12 +46,19 @@ class Compiled:
 
 
 def import_model(path: Path, calibration: Array | None = None) -> Network:
-    """The network of an ONNX file.
+    """The network of an ONNX file; see `quantised_model`."""
+    with quantised_model(path, calibration) as (network, _):
+        return network
+
+
+@contextmanager
+def quantised_model(path: Path, calibration: Array | None = None) -> Iterator[tuple[Network, Path]]:
+    """The network of an ONNX file, and the file that has it quantised, gone after the context.
 
     Parameters
     ----------
     path : Path
-        The file.
+        The file; itself what is yielded, if it is not of a float model.
     calibration : array, optional
         Inputs to quantise a float model with.
 
@@ -58,15 +66,18 @@ def import_model(path: Path, calibration: Array | None = None) -> Network:
     ------
     CompileError
         If the file is not a model that the overlay can run.
+    CalibrationError
+        If the calibration data are not the model's inputs.
     """
     graph = load_graph(path)
     if calibration is None or is_quantised(graph):
-        return _lowered(path, graph)
+        yield _lowered(path, graph), path
+        return
     with _named(path):
         check_operators(find_k_winners(graph))
-        _check_calibration(graph, calibration)
+        check_calibration(graph, calibration)
     with quantised_copy(path, graph, calibration) as copy:
-        return _lowered(path, load_graph(copy))
+        yield _lowered(path, load_graph(copy)), copy
 
 
 def _lowered(path: Path, graph: Graph) -> Network:
@@ -82,29 +93,6 @@ def _lowered(path: Path, graph: Graph) -> Network:
             raise CompileError(
                 f"the ONNX graph is inconsistent ({reason}); export it again"
             ) from error
-
-
-def _check_calibration(graph: Graph, calibration: Array) -> None:
-    if len(graph.inputs) != 1:
-        raise CompileError(f"the model has {len(graph.inputs)} inputs; the overlay takes one")
-    info = graph.inputs[0]
-    if (
-        not calibration.size
-        or calibration.ndim != len(info.shape)
-        or any(
-            size is not None and size != have
-            for size, have in zip(info.shape[1:], calibration.shape[1:], strict=False)
-        )
-    ):
-        raise CompileError(
-            f"calibration data has shape {list(calibration.shape)}; input {info.name!r} has "
-            f"{['N', *info.shape[1:]]}"
-        )
-    if calibration.dtype != np.dtype(info.dtype) or not np.all(np.isfinite(calibration)):
-        raise CompileError(
-            f"calibration data must be finite {info.dtype}, as input {info.name!r} is; it is "
-            f"{calibration.dtype}"
-        )
 
 
 def compile_model(
@@ -136,6 +124,8 @@ def compile_model(
     ------
     CompileError
         If the model cannot be run on the board's kernel.
+    CalibrationError
+        If the calibration data are not the model's inputs.
     """
     progress("reading the model")
     network = import_model(path, calibration)
@@ -233,7 +223,7 @@ def _densities(network: Network, inputs: Array) -> dict[str, float]:
     try:
         keys = _input_format(network).keys(inputs[:PROFILE_WORDS] if inputs.ndim else inputs)
     except InputError as error:
-        raise CompileError(f"calibration data: {error}") from error
+        raise CalibrationError(str(error)) from error
     activations = keys.transpose(0, 3, 1, 2).astype(np.int64)
     densities = {}
     for layer in network.layers[:-1]:

@@ -35,7 +35,7 @@ class RequantiseParameters:
     multiplier: int
     offset: int
     shift: int
-    even: bool
+    ties: abi.Ties
 
 
 def thresholds(slope: Fraction, intercept: Fraction, low: int, high: int, zero: int) -> list[int]:
@@ -98,19 +98,17 @@ def requantise_parameters(
             continue
         # An exact slope shows the hardware exact ties, which it rounds itself.
         offset = (intercept + Fraction(1, 2)) * scale
-        if ideal.denominator == offset.denominator == 1 and zero % 2 == 0:
-            parameters = _aligned(int(ideal), int(offset), int(offset), shift, even=True)
+        if ideal.denominator == offset.denominator == 1:
+            ties = abi.Ties.ODD if zero % 2 else abi.Ties.EVEN
+            exact = int(offset) - (zero % 2 << abi.OFFSET_SHIFT)
+            parameters = _aligned(int(ideal), exact, exact, shift, ties)
             if parameters and steps.prove(parameters):
                 return parameters
         for multiplier in steps.multipliers(ideal, scale):
-            parameters = _aligned(multiplier, *steps.offsets(multiplier, scale), shift, even=False)
+            least, most = steps.offsets(multiplier, scale)
+            parameters = _aligned(multiplier, least, most, shift, abi.Ties.FLOOR)
             if parameters and steps.prove(parameters):
                 return parameters
-    if zero % 2 and slope.denominator & (slope.denominator - 1) == 0:
-        raise InexactError(
-            f"slope {float(slope):.9g} gives exact ties, which the hardware rounds to even keys, "
-            f"but key {zero} of zero is odd; use an even zero point"
-        )
     raise InexactError(
         f"no multiplier of {_bits('multiplier')} bits puts all steps of slope "
         f"{float(slope):.9g} where exact arithmetic has them; change the scale of the output a "
@@ -166,9 +164,12 @@ class _Steps:
     def prove(self, parameters: RequantiseParameters) -> bool:
         """Whether the hardware's function has every step at the right sum.
 
-        The function never decreases, so it is enough to look at both sides of every step.
+        Where the function never decreases, it is enough to look at both sides of every step. With
+        ties to odd it does only if the next sum is out of the gap that is taken for a tie.
         """
-        fields = (parameters.multiplier, parameters.offset, parameters.shift, parameters.even)
+        if parameters.ties is abi.Ties.ODD and parameters.multiplier < 1 << abi.OFFSET_SHIFT:
+            return False
+        fields = (parameters.multiplier, parameters.offset, parameters.shift, parameters.ties)
         reached = requantise(self._reached_at, *fields, self._low, self._high)
         missed = requantise(self._missed_at, *fields, self._low, self._high)
         return bool(np.all(reached >= self._reached) and np.all(missed < self._missed))
@@ -179,7 +180,7 @@ def _bits(name: str) -> int:
 
 
 def _aligned(
-    multiplier: int, least: int, most: int, shift: int, *, even: bool
+    multiplier: int, least: int, most: int, shift: int, ties: abi.Ties
 ) -> RequantiseParameters | None:
     """Parameters with an offset in the middle of least..most, if the format has one."""
     unit = 1 << abi.OFFSET_SHIFT
@@ -189,4 +190,4 @@ def _aligned(
     offset = (first + last) // 2
     if not -(1 << (_bits("offset") - 1)) <= offset < 1 << (_bits("offset") - 1):
         return None
-    return RequantiseParameters(multiplier, offset, shift, even)
+    return RequantiseParameters(multiplier, offset, shift, ties)

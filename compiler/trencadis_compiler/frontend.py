@@ -11,6 +11,7 @@ from trencadis_compiler.errors import CompileError
 from trencadis_compiler.graph import QUANT, Graph, Node
 from trencadis_compiler.ir import TensorInfo
 from trencadis_hw.container import ContainerError, check_file
+from trencadis_hw.file_kind import MODEL, file_kind
 
 if TYPE_CHECKING:
     import onnx_ir
@@ -52,6 +53,9 @@ def load_graph(path: Path) -> Graph:
         check_file(path, LARGEST_FILE)
     except ContainerError as error:
         raise CompileError(str(error)) from error
+    kind = file_kind(path)
+    if kind not in (MODEL, None):
+        raise CompileError(f"{path}: not an ONNX model (it is {kind}); give an .onnx file")
     try:
         import onnx_ir
     except ImportError as error:

@@ -431,6 +431,8 @@ class _Lowering:
         An average is a convolution whose kernels have ones on their own channel alone. Kernels of
         different channels never collide, so tiles take as many as they have room for.
         """
+        if node.op_type == "ReduceMean" and self._means_nothing(node):
+            return self.rename(node)
         source = self._channels_first(self._layer_input(node))
         if source.axes not in (("C", "W"), ("C", "H", "W")):
             raise CompileError(f"{node}: its input has axes {source.axes}; it needs channels first")
@@ -466,11 +468,19 @@ class _Lowering:
             return replace(made, axes=("C",), sizes={"C": channels})
         return made
 
+    def _mean_axes(self, node: Node) -> list[int]:
+        """Axes of a ReduceMean as they are written; none if it names none."""
+        axes = self._constant(node, 1) if len(node.inputs) > 1 else node.attributes.get("axes")
+        return [] if axes is None else [int(axis) for axis in np.ravel(axes)]
+
+    def _means_nothing(self, node: Node) -> bool:
+        """Whether a ReduceMean names no axes and for that leaves everything as it is."""
+        return bool(node.attributes.get("noop_with_empty_axes", 0)) and not self._mean_axes(node)
+
     def _check_mean(self, node: Node, source: _Map) -> None:
         """Whether a mean is over all positions, each channel for itself."""
-        axes = self._constant(node, 1) if len(node.inputs) > 1 else node.attributes.get("axes")
         rank = len(source.axes) + 1
-        numbers = [] if axes is None else [int(axis) for axis in np.ravel(axes)]
+        numbers = self._mean_axes(node)
         if sorted(axis % rank for axis in numbers) != list(range(2, rank)):
             raise CompileError(
                 f"{node}: takes the mean over axes {numbers or 'all'}; the overlay averages over "

@@ -1,5 +1,6 @@
 """Where everything goes: layers to engines, maps and weights to memories, layers to an order."""
 
+import functools
 import heapq
 import itertools
 import math
@@ -149,12 +150,14 @@ def place(
     best: tuple[float, list[PlacedLayer]] | None = None
     problem: CompileError | None = None
     feeds = feeds_of(network, density or {})
+
+    @functools.cache  # packing takes long, and most boundaries leave a layer where it was
+    def plans_of(layer: int, engine: int) -> list[LayerPlan]:
+        return _plans(network.layers[layer], core.engines[engine], feeds[layer])
+
     for boundaries in boundaries_of(len(network.layers), core):
         try:
-            plans = [
-                _plans(layer, core.engines[engine], feed)
-                for engine, layer, feed in zip(boundaries, network.layers, feeds, strict=True)
-            ]
+            plans = list(itertools.starmap(plans_of, enumerate(boundaries)))
         except CompileError as error:
             problem = problem or error
             continue

@@ -271,18 +271,15 @@ def plans_for(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]
     fewest = math.inf
     for depth, limit in itertools.product(range(1, DEEPEST + 1), _limits(config)):
         bound = fewest_tiles(occupied, limit, depth)
-        # Deeper tiles must save rows. No packing is tried that even at its best is no faster.
+        # Deeper tiles must save rows. No packing is tried that even at its best is no faster, or
+        # does not fit.
         if (depth > 1 and bound * depth >= fewest) or _ideal(
             layer, config, feed, bound, depth
         ) >= best:
             continue
         packing = pack(occupied, limit, depth=depth)
         fewest = min(fewest, len(packing.tiles) * depth)
-        here = [
-            plan
-            for plan in _plans(layer, config, feed, packing)
-            if plan.weight_rows <= config.weight_rows
-        ]
+        here = _plans(layer, config, feed, packing)
         plans += here
         best = min([best, *(plan.cycles for plan in here)])
     if not plans:
@@ -304,16 +301,24 @@ def _limits(config: EngineConfig) -> list[int]:
 
 
 def _ideal(layer: Layer, config: EngineConfig, feed: Feed, tiles: int, depth: int) -> float:
-    """Cycles with that many tiles, all equally full: no packing into as many is faster."""
+    """Cycles with that many tiles, all equally full: no packing into as many is faster.
+
+    Infinite if even that has more weight rows than there are.
+    """
     kernels = layer.weights.shape[0]
     even = tuple(tuple(range(i, kernels, tiles)) for i in range(min(tiles, kernels)))
     plans = _plans(layer, config, feed, Packing(even, depth))
     return min((plan.cycles for plan in plans), default=math.inf)
 
 
-def _plans(layer: Layer, config: EngineConfig, feed: Feed, packing: Packing) -> Iterator[LayerPlan]:
-    for combine in (False, True) if config.groups > 1 else (False,):
-        yield from _readings(layer, config, feed, packing, combine)
+def _plans(layer: Layer, config: EngineConfig, feed: Feed, packing: Packing) -> list[LayerPlan]:
+    """Ways to run a layer with a packing, as far as its weights fit the engine."""
+    return [
+        plan
+        for combine in ((False, True) if config.groups > 1 else (False,))
+        for plan in _readings(layer, config, feed, packing, combine)
+        if plan.weight_rows <= config.weight_rows
+    ]
 
 
 def _readings(

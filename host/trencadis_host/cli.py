@@ -7,9 +7,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 
 from trencadis_host.benchmark import measure
@@ -21,9 +23,10 @@ from trencadis_host.device import (
 )
 from trencadis_host.faults import DeviceNameError
 from trencadis_host.figures import figures_table
+from trencadis_host.packing import pack_inputs
 from trencadis_host.session import Session
 from trencadis_hw.arrays import load_array
-from trencadis_hw.container import ContainerError, InputError, write_atomically
+from trencadis_hw.container import ContainerError, InputError, Overlay, write_atomically
 from trencadis_hw.reported import reported
 
 __all__ = ["bench", "run"]
@@ -90,7 +93,7 @@ def run(
     """Run inputs through a compiled MODEL (.tcd)."""
     with reported("sparse-run", bad_input=MISTAKES, failed=(DeviceError,)):
         array = load_array(input_path)
-        with _session(model, device, build_dir, timeout_s) as session:
+        with _session(model, array, device, build_dir, timeout_s) as session:
             outputs = session.run(None, {session.get_inputs()[0].name: array})[0]
             statistics = session.statistics
         if output is not None:
@@ -131,7 +134,7 @@ def bench(
     """Measure a compiled MODEL (.tcd): cycles against the prediction, and words a second."""
     with reported("sparse-bench", bad_input=MISTAKES, failed=(DeviceError,)):
         array = None if input_path is None else load_array(input_path)
-        with _session(model, device, build_dir, timeout_s) as session:
+        with _session(model, array, device, build_dir, timeout_s) as session:
             figures = measure(session, array, words=words, runs=runs)
     if as_json:
         print(json.dumps(figures, indent=2))
@@ -140,7 +143,17 @@ def bench(
 
 
 @contextmanager
-def _session(model: Path, device: str, build_dir: Path, timeout_s: float) -> Iterator[Session]:
+def _session(
+    model: Path,
+    array: npt.NDArray[Any] | None,
+    device: str,
+    build_dir: Path,
+    timeout_s: float,
+) -> Iterator[Session]:
+    """A session for inputs that are the model's, if there are any."""
+    if array is not None:
+        # Before a device is opened: a simulator may have to be built, which takes minutes.
+        pack_inputs(Overlay.load(model), array)
     started = time.monotonic()
     console = Console(stderr=True)
     with console.status("opening the device") as status:

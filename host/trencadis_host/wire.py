@@ -161,8 +161,9 @@ def serial_ports() -> list[str]:
 
 def _opening(error: OSError) -> str:
     if isinstance(error, FileNotFoundError):
-        there = ", ".join(serial_ports())
-        return f"there is no such port; there {'are ' + there if there else 'is none'}"
+        there = " or ".join(serial_ports())
+        others = f", or use {there}" if there else ": no USB serial adapter was found"
+        return f"there is no such port; connect the board{others}"
     if isinstance(error, PermissionError):
         return "you may not use this port; join the group that owns it (often dialout)"
     return f"cannot be opened: {error.strerror}"

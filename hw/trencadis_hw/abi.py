@@ -46,6 +46,7 @@ __all__ = [
     "Selection",
     "Status",
     "Target",
+    "Ties",
     "gather_record",
     "pack_blocks",
     "scatter_record",
@@ -194,6 +195,22 @@ class Emission(enum.IntEnum):
     """To the host: every activation as one byte (its key), in index order."""
 
 
+class Ties(enum.IntEnum):
+    """Which key a sum gets that is exactly between two.
+
+    Rounding half to even comes before the zero point: where the key of zero is odd, ties go to odd
+    keys.
+    """
+
+    FLOOR = 0
+    """What the floor gives: there are no ties, or the offset decides."""
+    EVEN = 1
+    """The even one. A tie is a floor without a rest."""
+    ODD = 2
+    """The odd one. The offset is one less than for `EVEN`, so a tie is a floor with a rest of
+    2**shift - 2**OFFSET_SHIFT."""
+
+
 PROGRAM = Record(
     "PROGRAM",
     (
@@ -313,7 +330,7 @@ REQUANTISE = Record(
         Field("multiplier", 32, "m in floor((m*sum + c*2**OFFSET_SHIFT) / 2**shift)"),
         Field("offset", 44, "c: bias and rounding", True),
         Field("shift", 3, "shift, in steps of SHIFT_STEP above SHIFT_BASE"),
-        Field("even", 1, "round exact ties to the even key"),
+        Field("ties", 2, "which key exact ties go to: a `Ties`"),
     ),
 )
 """Requantisation of one output channel."""

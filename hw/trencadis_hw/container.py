@@ -23,6 +23,7 @@ import safetensors.numpy
 
 from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
+from trencadis_hw.file_kind import IMAGE, MODEL, file_kind
 from trencadis_hw.image_check import check_blocks
 from trencadis_hw.keys import integer_keys, real_keys
 
@@ -32,7 +33,9 @@ __all__ = [
     "InputFormat",
     "OutputFormat",
     "Overlay",
+    "check_batch",
     "check_file",
+    "check_finite",
     "write_atomically",
 ]
 
@@ -125,29 +128,15 @@ class InputFormat:
             If shape or type are not the model's, or a value is not a number.
         """
         batch = np.asarray(array)
-        expected = ["N" if i == 0 or size is None else size for i, size in enumerate(self.shape)]
-        if batch.ndim != len(self.shape) or list(batch.shape[1:]) != expected[1:]:
-            raise InputError(
-                f"input {self.name!r} must have shape {expected}, not {list(batch.shape)}"
-            )
-        if len(batch) == 0:
-            raise InputError(f"input {self.name!r} has no words; give it at least one")
-        if batch.dtype != np.dtype(self.dtype):
-            raise InputError(
-                f"input {self.name!r} must be {self.dtype}, not {batch.dtype}; convert it with "
-                f".astype('{self.dtype}')"
-            )
+        check_batch(batch, self.name, self.shape, self.dtype)
         if batch.dtype.kind in "iu":
             keys = integer_keys(batch, self.key_offset)
         else:
             try:
                 keys = real_keys(batch, self.scale, self.zero_key)
             except ValueError:
-                index = [int(i) for i in np.argwhere(~np.isfinite(batch))[0]]
-                raise InputError(
-                    f"input {self.name!r} must be finite, but is {batch[tuple(index)]} at {index}; "
-                    "clean the data first"
-                ) from None
+                check_finite(batch, self.name)  # says where it is not
+                raise
         sizes = {"C": self.channels, "H": self.rows, "W": self.columns}
         axes = self.axes + "".join(axis for axis in "CHW" if axis not in self.axes)
         maps = keys.reshape(len(batch), *(sizes[axis] for axis in axes))
@@ -260,6 +249,13 @@ class Overlay:
             If the file is missing, damaged, or made by another version.
         """
         check_file(path, LARGEST_FILE)
+        kind = file_kind(path)
+        if kind not in (IMAGE, None):
+            compile_it = f"; compile it first: sparse-compile {path}" if kind == MODEL else ""
+            raise ContainerError(
+                f"{path}: not an overlay image (it is {kind}); give a .tcd file that "
+                f"sparse-compile wrote{compile_it}"
+            )
         try:
             data = path.read_bytes()
         except OSError as error:
@@ -267,11 +263,8 @@ class Overlay:
         try:
             return cls._parse(data)
         except (ValueError, RecursionError) as error:
-            remedy = "compile the model again"
-            if path.suffix == ".onnx":
-                remedy = f"compile it first: sparse-compile {path}"
             raise ContainerError(
-                f"{path}: not a usable overlay image: {error}; {remedy}"
+                f"{path}: not a usable overlay image: {error}; compile the model again"
             ) from error
 
     @classmethod
@@ -390,6 +383,53 @@ class Overlay:
             or form.channels > 1 << abi.INPUT_INDEX_BITS
         ):
             raise ValueError("its sparse input is not written as its manifest says")
+
+
+def check_batch(
+    batch: npt.NDArray[Any], name: str, shape: Sequence[int | None], dtype: str
+) -> None:
+    """Whether an array is a batch of a model's input.
+
+    Parameters
+    ----------
+    batch : array
+        The array.
+    name, shape, dtype
+        Of the input as the model declares it; any number of words will do.
+
+    Raises
+    ------
+    InputError
+        If shape or type are others, or there are no words.
+    """
+    expected = ["N" if i == 0 or size is None else size for i, size in enumerate(shape)]
+    if batch.ndim != len(expected) or any(
+        size not in ("N", have) for size, have in zip(expected, batch.shape, strict=True)
+    ):
+        raise InputError(f"input {name!r} must have shape {expected}, not {list(batch.shape)}")
+    if len(batch) == 0:
+        raise InputError(f"input {name!r} has no words; give it at least one")
+    if batch.dtype != np.dtype(dtype):
+        raise InputError(
+            f"input {name!r} must be {dtype}, not {batch.dtype}; convert it with .astype('{dtype}')"
+        )
+
+
+def check_finite(batch: npt.NDArray[Any], name: str) -> None:
+    """Whether every number of a model's input is one.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    wrong = ~np.isfinite(batch)
+    if wrong.any():
+        index = [int(i) for i in np.argwhere(wrong)[0]]
+        raise InputError(
+            f"input {name!r} must be finite, but is {batch[tuple(index)]} at {index}; clean the "
+            "data first"
+        )
 
 
 def check_file(path: Path, largest: int) -> None:

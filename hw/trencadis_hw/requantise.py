@@ -1,6 +1,6 @@
 """From sums to quantised activations, exactly."""
 
-from amaranth.hdl import Array, Cat, Module, Signal, Value, signed
+from amaranth.hdl import Array, Cat, Const, Module, Signal, Value, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -12,11 +12,13 @@ __all__ = ["Requantiser"]
 
 
 class Requantiser(wiring.Component):
-    """`key = clip(floor((m*sum + c) / 2**s), low, high)`, with ties to even if so asked.
+    """`key = clip(floor((m*sum + c) / 2**s), low, high)`, with ties to even or odd if so asked.
 
     m, c and s come from an `abi.REQUANTISE` record; the compiler proves for every channel that
     each of the at most 256 steps of this function falls on the right sum. c contains bias and
-    rounding, so an exact tie shows as a fraction of zero.
+    rounding, so an exact tie shows as a fraction of zero, which clears the lowest bit of an odd
+    key. Ties to odd are the same with all bits from OFFSET_SHIFT on inverted: c is one less, the
+    fraction is of ones, and sets the lowest bit of an even key.
 
     m is multiplied in two halves, each on one DSP. Latency 8 cycles, one sum a cycle.
 
@@ -82,7 +84,8 @@ class Requantiser(wiring.Component):
         low_part, high_part = parts
         offset = delay(m, self.parameters.offset, 3, name="offset", registers=True).as_signed()
         shift = delay(m, self.parameters.shift, 5, name="shift", registers=True)
-        even = delay(m, self.parameters.even, 7, name="even")
+        ties = delay(m, self.parameters.ties, 5, name="ties")
+        rounding = delay(m, ties, 2, name="rounding")
 
         # Their sum with the offset, which does not reach the lowest bits.
         with_offset = Signal(signed(scaled_bits), reset_less=True)
@@ -108,6 +111,9 @@ class Requantiser(wiring.Component):
         above = Signal(steps, reset_less=True)
         sign = Signal(reset_less=True)
         window_shift = Signal(len(shift), reset_less=True)
+        to_odd = ties[1]  # only `Ties.ODD` has it: cheaper than to compare
+        inverted = to_odd.replicate(len(scaled) - abi.OFFSET_SHIFT)
+        rest = scaled ^ Cat(Const(0, abi.OFFSET_SHIFT), inverted)
         m.d.sync += [
             window.eq(
                 Array(scaled[first + step * i :][: abi.KEY_BITS] for i in range(steps))[shift]
@@ -119,7 +125,7 @@ class Requantiser(wiring.Component):
             top = first + step * i + abi.KEY_BITS
             bottom = first + step * (i - 1) if i else 0
             m.d.sync += [
-                below[i].eq(scaled[bottom : first + step * i].any()),
+                below[i].eq(rest[bottom : first + step * i].any()),
                 above[i].eq(scaled[top : None if i == steps - 1 else top + step].any()),
             ]
 
@@ -137,7 +143,9 @@ class Requantiser(wiring.Component):
         ]
 
         rounded = Signal(abi.KEY_BITS)
-        m.d.comb += rounded.eq(Cat(quotient[0] & ~(tie & even), quotient[1:]))
+        set_lowest = tie & (rounding == abi.Ties.ODD)
+        clear_lowest = tie & (rounding == abi.Ties.EVEN)
+        m.d.comb += rounded.eq(Cat((quotient[0] | set_lowest) & ~clear_lowest, quotient[1:]))
         with m.If(negative | (~overflow & (rounded < self.low))):
             m.d.sync += self.key.eq(self.low)
         with m.Elif(overflow | (rounded > self.high)):

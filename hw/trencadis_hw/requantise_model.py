@@ -13,7 +13,7 @@ def requantise(
     multiplier: npt.ArrayLike,
     offset: npt.ArrayLike,
     shift: npt.ArrayLike,
-    even: npt.ArrayLike,
+    ties: npt.ArrayLike,
     low: int = 0,
     high: int = 255,
 ) -> npt.NDArray[np.int64]:
@@ -25,6 +25,8 @@ def requantise(
     scaled = scaled + (np.asarray(offset, np.int64) << abi.OFFSET_SHIFT)
     bits = abi.SHIFT_BASE + abi.SHIFT_STEP * np.asarray(shift, np.int64)
     quotient = scaled >> bits
-    tie = scaled == quotient << bits
-    quotient = quotient - (tie & np.asarray(even, bool) & (quotient & 1 == 1))
-    return np.clip(quotient, low, high)
+    rest = scaled - (quotient << bits)
+    ties = np.asarray(ties)
+    to_even = (ties == abi.Ties.EVEN) & (rest == 0)
+    to_odd = (ties == abi.Ties.ODD) & (rest == (1 << bits) - (1 << abi.OFFSET_SHIFT))
+    return np.clip(np.where(to_odd, quotient | 1, quotient & ~to_even.astype(np.int64)), low, high)

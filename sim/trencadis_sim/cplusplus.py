@@ -2,16 +2,20 @@
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["CompileError", "Unit", "compile_units", "group_sources", "link", "run_tool"]
 
 POLL_S = 0.02
+ENDING_S = 10.0
+"""Seconds that compilers have to end after they have been killed."""
 
 
 class CompileError(RuntimeError):
@@ -71,6 +75,25 @@ def group_sources(
     return files
 
 
+@contextlib.contextmanager
+def _termination_raised() -> Iterator[None]:
+    """SIGTERM raises `SystemExit` in the context, where nothing else has been made of it."""
+
+    def end(number: int, frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    mine = threading.current_thread() is threading.main_thread()
+    if not mine or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@_termination_raised()
 def compile_units(
     units: Sequence[Unit],
     directory: Path,
@@ -80,6 +103,9 @@ def compile_units(
     jobs: int | None = None,
 ) -> list[Path]:
     """Compile units, several at the same time; nothing runs on when this returns or raises.
+
+    In the main thread a SIGTERM that nobody else handles ends the program with `SystemExit`, after
+    the compilers: it does not reach these itself.
 
     Parameters
     ----------
@@ -110,6 +136,8 @@ def compile_units(
     running: list[tuple[subprocess.Popen[bytes], Path]] = []
     done = 0
     report(f"compiling C++: 0 of {len(units)} files")
+    # Compilers, and what they start, hold one end of a pipe; the other tells when all are gone.
+    gone, held = os.pipe()
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
@@ -124,6 +152,7 @@ def compile_units(
                         stdout=errors,
                         stderr=errors,
                         process_group=0,
+                        pass_fds=(held,),
                     )
                 running.append((process, log))
             time.sleep(POLL_S)
@@ -138,6 +167,9 @@ def compile_units(
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+        os.close(held)
+        select.select([gone], [], [], ENDING_S)
+        os.close(gone)
     return objects
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_compiler.compile import import_model
+from trencadis_compiler.compile import import_model, quantised_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
 from trencadis_compiler.reference import evaluate
-from trencadis_host.packing import unpack_outputs
+from trencadis_host.device import DeviceOptions
+from trencadis_host.packing import pack_inputs, unpack_outputs
 from trencadis_host.session import Session
 from trencadis_hw.container import Overlay
 
@@ -45,7 +46,10 @@ class Agreement:
 
 def reference_outputs(model: Path, overlay: Overlay, inputs: Array) -> Array:
     """The model's outputs in exact arithmetic, straight from the ONNX file."""
-    network = import_model(model)
+    return _network_outputs(import_model(model), overlay, inputs)
+
+
+def _network_outputs(network: Network, overlay: Overlay, inputs: Array) -> Array:
     keys = overlay.input.keys(inputs).transpose(0, 3, 1, 2)
     return unpack_outputs(overlay, reference_words(network, overlay, keys))
 
@@ -115,10 +119,25 @@ def verify(
     inputs: Array,
     devices: Sequence[str],
     *,
-    build_dir: Path = Path("build/sim"),
+    calibration: Array | None = None,
+    build_dir: Path = DeviceOptions.build_dir,
+    timeout_s: float = DeviceOptions.timeout_s,
     progress: Callable[[str], None] = lambda text: None,
 ) -> list[Agreement]:
     """Compute inputs in several ways and compare each with exact arithmetic.
+
+    Parameters
+    ----------
+    model, image : Path
+        The model, and what was compiled from it.
+    inputs : array, shape (words, ...)
+        As the model's input is declared.
+    devices : sequence of str
+        What to compare.
+    calibration : array, optional
+        What a float model was compiled with.
+    build_dir, timeout_s, progress
+        As in `Session`.
 
     Returns
     -------
@@ -126,16 +145,22 @@ def verify(
         One for every device, and one for onnxruntime.
     """
     overlay = Overlay.load(image)
-    progress("exact arithmetic")
-    expected = reference_outputs(model, overlay, inputs)
+    pack_inputs(overlay, inputs)  # wrong ones are refused before anything takes long
+    progress("reading the model")
+    with quantised_model(model, calibration) as (network, quantised):
+        progress("exact arithmetic")
+        expected = _network_outputs(network, overlay, inputs)
+        progress("onnxruntime")
+        by_onnxruntime = onnxruntime_outputs(quantised, inputs)
     found = []
     for device in devices:
         progress(f"device {device}")
-        with Session(image, device, build_dir=build_dir, progress=progress) as session:
+        with Session(
+            image, device, build_dir=build_dir, timeout_s=timeout_s, progress=progress
+        ) as session:
             name = session.get_inputs()[0].name
             found.append((device, session.run(None, {name: inputs})[0]))
-    progress("onnxruntime")
-    found.append(("onnxruntime", onnxruntime_outputs(model, inputs)))
+    found.append(("onnxruntime", by_onnxruntime))
     step = 1.0 if overlay.output.raw or overlay.output.integer else overlay.output.scales[0]
     return [
         Agreement(

@@ -5,10 +5,10 @@ import time
 from pathlib import Path
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from trencadis_compiler.calibration import calibration_data
 from trencadis_host.device import device_names
 from trencadis_hw.arrays import load_array
 from trencadis_sim.reported import reported
@@ -26,6 +26,9 @@ FILE = click.Path(path_type=Path)
     "--input", "input_path", type=FILE, required=True, help="Inputs (.npy), a word a row."
 )
 @click.option(
+    "--calibration", type=FILE, help="Inputs (.npy) that a float MODEL was compiled with."
+)
+@click.option(
     "--device",
     "devices",
     multiple=True,
@@ -40,17 +43,27 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Where simulators are kept.",
 )
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=float,
+    default=600.0,
+    show_default=True,
+    help="Seconds a run may take.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.version_option(package_name="trencadis")
 def main(
     model: Path,
     image: Path,
     input_path: Path,
+    calibration: Path | None,
     devices: tuple[str, ...],
     build_dir: Path,
+    timeout_s: float,
     as_json: bool,
 ) -> None:
-    """Compare IMAGE (.tcd) on devices with its quantised MODEL (.onnx) in exact arithmetic.
+    """Compare IMAGE (.tcd) on devices with its MODEL (.onnx), quantised, in exact arithmetic.
 
     Devices must agree bit for bit: if one does not, the exit status is 1. onnxruntime computes in
     float32, so outputs next to a tie may be rounded the other way; those are counted.
@@ -65,8 +78,18 @@ def main(
             if not messages.is_terminal and time.monotonic() - started > 1:
                 messages.print(f"{text} ...", highlight=False)
 
-        inputs = np.asarray(load_array(input_path))
-        found = verify(model, image, inputs, devices, build_dir=build_dir, progress=progress)
+        inputs = load_array(input_path)
+        with calibration_data(calibration) as data:
+            found = verify(
+                model,
+                image,
+                inputs,
+                devices,
+                calibration=data,
+                build_dir=build_dir,
+                timeout_s=timeout_s,
+                progress=progress,
+            )
     if as_json:
         print(json.dumps([vars(agreement) for agreement in found], indent=2))
     else:

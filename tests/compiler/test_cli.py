@@ -178,6 +178,15 @@ def test_foreign_model(tmp_path) -> None:
     assert "not an ONNX model" in refused(tmp_path, path)
 
 
+def test_other_files_instead_of_models(model, tmp_path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(5))
+    assert run(model, "-o", tmp_path / "net.tcd").exit_code == 0
+    for name, kind in (("x.npy", "a NumPy array"), ("net.tcd", "an overlay image")):
+        text = refused(tmp_path, tmp_path / name, "-o", tmp_path / "out.tcd")
+        wrong = f"{tmp_path / name}: not an ONNX model (it is {kind}); give an .onnx file"
+        assert text == f"sparse-compile: {wrong}"
+
+
 def test_unsupported_operators(writer, tmp_path) -> None:
     w = writer(shape=(20,))
     y = w.node("Softmax", w.node("MatMul", w.quantised("x"), w.integers(w.sparse(20, 9))))
@@ -257,7 +266,26 @@ def test_bad_calibration_data(model, array, message) -> None:
         path.write_bytes(array)
     elif array is not None:
         np.save(path, array)
-    assert message in refused(model.parent, model, "--calibration", path)
+    text = refused(model.parent, model, "--calibration", path)
+    assert text.startswith(f"sparse-compile: {path}: ")
+    assert message in text
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.full((3, 20), np.inf, np.float32), "input 'x' must be finite, but is inf at [0, 0]"),
+        (np.zeros((0, 20), np.float32), "input 'x' has no words; give it at least one"),
+    ],
+    ids=["inf", "empty"],
+)
+def test_bad_calibration_data_for_a_float_model(writer, tmp_path, array, message) -> None:
+    w = writer(shape=(20,))
+    model = w.save(w.node("MatMul", "x", w.constant(np.ones((20, 5), np.float32))), 5)
+    path = tmp_path / "calibration.npy"
+    np.save(path, array)
+    text = refused(tmp_path, model, "--calibration", path)
+    assert text.startswith(f"sparse-compile: {path}: {message}")
 
 
 def test_output_in_a_folder_that_is_not_there(model) -> None:

@@ -59,30 +59,28 @@ def test_parameters_give_every_step_of_all_reachable_sums(
     middle = int((128 - intercept) / slope)
     reach = (middle - (100 << spread), middle + (100 << spread))
     assume(reach[0] >= -(1 << 23) and reach[1] < 1 << 23)
-    try:
-        found = requantise_parameters(slope, intercept, low, high, zero, reach)
-    except InexactError:
-        # Only for exact slopes, whose ties the hardware rounds itself.
-        assume(False)
+    found = requantise_parameters(slope, intercept, low, high, zero, reach)
     sums = np.unique(np.linspace(*reach, 5001).astype(np.int64))
     near = np.array(thresholds(slope, intercept, low, high, zero), dtype=object)
     near = np.array([int(step) for step in near if reach[0] < step <= reach[1]], np.int64)
     sums = np.concatenate([sums, near, near - 1])
     keys = requantise(
-        sums, found.multiplier, found.offset, found.shift, found.even, low=low, high=high
+        sums, found.multiplier, found.offset, found.shift, found.ties, low=low, high=high
     )
     expected = [key(int(total), slope, intercept, low, high, zero) for total in sums]
     assert keys.tolist() == expected
 
 
+@pytest.mark.parametrize("factor", [1, 3, 5, 127])
 @pytest.mark.parametrize("power", range(-9, 1))
-@pytest.mark.parametrize("zero", [0, 128, 254])
-def test_exact_ties_go_to_the_even_side(power, zero) -> None:
-    slope, intercept = Fraction(2) ** power, Fraction(zero)
+@pytest.mark.parametrize("zero", [0, 1, 127, 128, 254, 255])
+def test_exact_ties_are_rounded_half_to_even(factor, power, zero) -> None:
+    # Around zero: keys that are an even number of steps from an odd key of zero are odd.
+    slope, intercept = factor * Fraction(2) ** power, Fraction(zero)
     reach = (-70000, 70000)
     found = requantise_parameters(slope, intercept, 0, 255, zero, reach)
     sums = np.arange(reach[0], reach[1] + 1)
-    keys = requantise(sums, found.multiplier, found.offset, found.shift, found.even)
+    keys = requantise(sums, found.multiplier, found.offset, found.shift, found.ties)
     # np.rint is exact here: sums and scales have few bits.
     assert np.array_equal(keys, np.clip(np.rint(sums * float(slope)) + zero, 0, 255))
 
@@ -95,7 +93,7 @@ def test_every_sum_of_a_channel() -> None:
         found = requantise_parameters(slope, intercept, 3, 255, 3, (-40000, 40000))
         sums = np.arange(-40000, 40001)
         keys = requantise(
-            sums, found.multiplier, found.offset, found.shift, found.even, low=3, high=255
+            sums, found.multiplier, found.offset, found.shift, found.ties, low=3, high=255
         )
         steps = thresholds(slope, intercept, 3, 255, 3)
         assert np.array_equal(keys, 3 + np.searchsorted(steps, sums, side="right"))
@@ -113,17 +111,18 @@ def test_channels_that_hardly_reach_any_key(intercept, reach) -> None:
     # Kernels without weights, and biases far beyond the range of keys.
     slope = Fraction(1, 10**5)
     found = requantise_parameters(slope, Fraction(intercept), 0, 255, 0, reach)
-    keys = requantise(reach, found.multiplier, found.offset, found.shift, found.even)
+    keys = requantise(reach, found.multiplier, found.offset, found.shift, found.ties)
     assert keys.tolist() == [min(max(intercept, 0), 255)] * 2
 
 
-def test_odd_zero_points_with_exact_ties_are_refused() -> None:
-    with pytest.raises(
-        InexactError,
-        match=r"^slope 0\.25 gives exact ties, which the hardware rounds to even keys, but key 5 "
-        r"of zero is odd; use an even zero point$",
-    ):
-        requantise_parameters(Fraction(1, 4), Fraction(5), 0, 255, 5, (-1000, 1000))
+@pytest.mark.parametrize("zero", [4, 5])
+@pytest.mark.parametrize("bias", [Fraction(1, 2), Fraction(-77, 4), Fraction(5, 1 << 12)])
+def test_exact_ties_with_a_bias(zero, bias) -> None:
+    slope, intercept = Fraction(1, 16), bias + zero
+    found = requantise_parameters(slope, intercept, zero, 255, zero, (-6000, 6000))
+    sums = np.arange(-6000, 6001)
+    keys = requantise(sums, found.multiplier, found.offset, found.shift, found.ties, zero, 255)
+    assert keys.tolist() == [key(int(n), slope, intercept, zero, 255, zero) for n in sums]
 
 
 def test_slopes_beyond_the_format_are_refused() -> None:

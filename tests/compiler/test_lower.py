@@ -177,6 +177,16 @@ def test_a_mean_without_its_axes_is_a_vector(writer, check) -> None:
     check(w.save(w.quantised(y, 2**-3), 7), (6, 10, 10))
 
 
+@pytest.mark.parametrize("axes", [None, []], ids=["left out", "empty"])
+def test_a_mean_over_no_axes_is_an_identity(writer, check, axes) -> None:
+    w = writer(opset=18)
+    y = w.quantised(w.node("Conv", w.quantised("x"), w.integers(w.sparse(6, 2, 3, 3))), 2**-3)
+    inputs = [] if axes is None else [w.constant(axes, np.int64)]
+    y = w.node("ReduceMean", y, *inputs, noop_with_empty_axes=1)
+    network = check(w.save(y, 6, 6, 6), (2, 8, 8))
+    assert len(network.layers) == 1
+
+
 def test_averages_of_one_dimension(writer, check) -> None:
     w = writer(shape=(3, 20))
     y = w.quantised(w.node("Conv", w.quantised("x"), w.integers(w.sparse(6, 3, 5))), 2**-3)

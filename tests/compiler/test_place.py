@@ -8,9 +8,11 @@ import pytest
 from trencadis_boards import load_board
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.ir import Network
-from trencadis_compiler.place import Placement, place
-from trencadis_hw.config import CoreConfig, KernelConfig
+from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.packing import Packing
+from trencadis_compiler.place import Placement, feeds_of, place
+from trencadis_compiler.plan import Feed, LayerPlan, plans_for
+from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
 
 DIGITS = Path(__file__).parents[2] / "examples/digits/digits.onnx"
 
@@ -49,6 +51,37 @@ def test_maps_are_doubled_where_there_is_room(network: Network) -> None:
     assert [placed.source.buffers for placed in place(network, core()).layers] == [2, 2, 2, 2]
     tight = place(network, core(list_entries=400))
     assert [placed.source.buffers for placed in tight.layers] == [2, 1, 2, 1]
+
+
+def test_what_cannot_fit_is_not_packed(network: Network, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_packing(*arguments: object, **options: object) -> Packing:
+        raise AssertionError("packs kernels that cannot fit")
+
+    monkeypatch.setattr("trencadis_compiler.plan.pack", no_packing)
+    engine = core(weight_rows=16).engines[0]
+    with pytest.raises(CompileError, match="no way of sharing them among 26 lanes fits 16 weight"):
+        plans_for(network.layers[2], engine, feeds_of(network, {})[2])
+
+
+def test_a_layer_is_packed_once_for_an_engine(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[tuple[str, int]] = []
+
+    def counted(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]:
+        found.append((layer.name, config.dense_values))
+        return plans_for(layer, config, feed)
+
+    monkeypatch.setattr("trencadis_compiler.place.plans_for", counted)
+    first = core().engines[0]
+    second = replace(first, dense_values=0)
+    place(network, replace(core(), engines=(first, second)))
+    assert len(found) == len(set(found))
+    # Two engines share four layers in three ways.
+    names = [layer.name for layer in network.layers]
+    assert set(found) == {(name, first.dense_values) for name in names[:3]} | {
+        (name, 0) for name in names[1:]
+    }
 
 
 def test_what_is_missing_is_named(network: Network) -> None:

@@ -13,6 +13,7 @@ from onnxruntime.quantization import (
     quantize_static,
 )
 
+from trencadis_compiler.calibration import CalibrationError
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.frontend import load_graph
@@ -148,18 +149,29 @@ def test_fixed_batch(writer) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (calibration()[:, 0], r"calibration data has shape \[16, 12, 12\]; input 'x' has"),
-        (calibration()[:, :, :5], "calibration data has shape"),
-        (calibration(0), "calibration data has shape"),
-        (calibration().astype(np.float64), "must be finite float32, as input 'x' is"),
-        (np.full_like(calibration(), np.nan), "calibration data must be finite"),
+        (
+            calibration()[:, 0],
+            r"^input 'x' must have shape \['N', 1, 12, 12\], not \[16, 12, 12\]$",
+        ),
+        (calibration()[:, :, :5], "must have shape"),
+        (calibration(0), "has no words"),
+        (calibration().astype(np.float64), "must be float32, not float64"),
+        (np.full_like(calibration(), np.nan), "must be finite, but is nan"),
     ],
     ids=["axes", "sizes", "none", "type", "nan"],
 )
 def test_calibration_data_is_checked(writer, inputs, message) -> None:
     w = writer(shape=SHAPE)
-    with pytest.raises(CompileError, match=message):
+    with pytest.raises(CalibrationError, match=message):
         import_model(w.save(network(w), 10), inputs)
+
+
+def test_less_calibration_data_than_a_batch(writer) -> None:
+    w = writer(shape=SHAPE, batch=4)
+    with pytest.raises(
+        CalibrationError, match=r"^input 'x' takes 4 words at a time, but there are 3"
+    ):
+        import_model(w.save(network(w, winners=False), 10), calibration(3))
 
 
 def test_what_onnxruntime_cannot_quantise_is_one_line(writer) -> None:

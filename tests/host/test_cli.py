@@ -71,13 +71,6 @@ def test_statistics_as_json(image, inputs) -> None:
     assert shown["outputs"] == outputs.tolist()
 
 
-def test_a_model_that_is_not_compiled(tmp_path, inputs) -> None:
-    (tmp_path / "model.onnx").write_bytes(b"a model")
-    result = call(run, tmp_path / "model.onnx", "--input", inputs)
-    assert result.exit_code == 2
-    assert "compile it first: sparse-compile " in result.stderr
-
-
 def test_bench(image, inputs) -> None:
     result = call(bench, image, "--words", 8, "--runs", 1)
     assert result.exit_code == 0, result.output
@@ -126,6 +119,14 @@ def test_bad_inputs(image, tmp_path, command, array, message) -> None:
 
 
 @pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
+def test_bad_inputs_are_noticed_before_a_device_is_opened(image, tmp_path, command) -> None:
+    np.save(tmp_path / "bad.npy", np.zeros((3, 2, 8), np.float32))
+    device = f"serial:{tmp_path}/none"
+    text = refused(command, tmp_path, image, "--input", tmp_path / "bad.npy", "--device", device)
+    assert "must have shape" in text
+
+
+@pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
 @pytest.mark.parametrize("part", [None, 0, 0.5, 0.999])
 def test_bad_images(image, inputs, tmp_path, command, part) -> None:
     if part is None:
@@ -154,8 +155,28 @@ def test_tampered_images(image, inputs, tmp_path) -> None:
 
 
 def test_models_instead_of_images(compiled, inputs, tmp_path) -> None:
-    text = refused(run, tmp_path, compiled()[0], "--input", inputs)
-    assert "not a usable overlay image" in text
+    model = compiled()[0]
+    text = refused(run, tmp_path, model, "--input", inputs)
+    assert text == (
+        f"sparse-run: {model}: not an overlay image (it is an ONNX model); give a .tcd file that "
+        f"sparse-compile wrote; compile it first: sparse-compile {model}"
+    )
+
+
+def test_arrays_instead_of_images(inputs, tmp_path) -> None:
+    text = refused(run, tmp_path, inputs, "--input", inputs)
+    assert text == (
+        f"sparse-run: {inputs}: not an overlay image (it is a NumPy array); give a .tcd file that "
+        "sparse-compile wrote"
+    )
+
+
+def test_images_instead_of_arrays(image, tmp_path) -> None:
+    text = refused(run, tmp_path, image, "--input", image)
+    assert text == (
+        f"sparse-run: {image}: not an array of numbers (it is an overlay image); give an .npy "
+        "file, as numpy.save writes it"
+    )
 
 
 @pytest.mark.parametrize("command", [run, bench], ids=["run", "bench"])
@@ -184,7 +205,7 @@ def test_names_of_devices_that_make_no_sense(image, inputs, tmp_path, device, me
 def test_devices_that_fail_have_another_status(image, inputs, tmp_path) -> None:
     device = f"serial:{tmp_path}/none"
     text = refused(run, tmp_path, image, "--input", inputs, "--device", device, status=1)
-    assert "there is no such port" in text
+    assert f"device serial: {tmp_path}/none: there is no such port; connect the board" in text
 
 
 def test_outputs_that_cannot_be_written(image, inputs, tmp_path) -> None:

@@ -205,9 +205,26 @@ def test_port_is_used_by_one(terminal: tuple[int, str]) -> None:
     SerialPort(path, BAUD).close()
 
 
-def test_ports_that_cannot_be() -> None:
-    with pytest.raises(WireError, match="/dev/no-such-port: there is no such port"):
+@pytest.mark.parametrize(
+    ("there", "remedy"),
+    [
+        ([], "connect the board: no USB serial adapter was found"),
+        (
+            ["/dev/ttyUSB3", "/dev/ttyACM0"],
+            "connect the board, or use /dev/ttyUSB3 or /dev/ttyACM0",
+        ),
+    ],
+)
+def test_ports_that_are_not_there(
+    monkeypatch: pytest.MonkeyPatch, there: list[str], remedy: str
+) -> None:
+    monkeypatch.setattr("trencadis_host.wire.serial_ports", lambda: there)
+    with pytest.raises(WireError) as caught:
         SerialPort("/dev/no-such-port", BAUD)
+    assert str(caught.value) == f"/dev/no-such-port: there is no such port; {remedy}"
+
+
+def test_ports_that_cannot_be() -> None:
     with pytest.raises(WireError, match="/dev/null: is not a serial port"):
         SerialPort("/dev/null", BAUD)
     with pytest.raises(WireError, match="this system has no rate of 1234567 baud"):

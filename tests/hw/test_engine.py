@@ -129,7 +129,9 @@ class TwoLayers:
         await rows(Target.GATHER, [gather] * per_vector)
         for unit in banks:
             # The key is the sum, clipped.
-            one = abi.REQUANTISE.pack(multiplier=1 << abi.SHIFT_BASE, offset=0, shift=0, even=0)
+            one = abi.REQUANTISE.pack(
+                multiplier=1 << abi.SHIFT_BASE, offset=0, shift=0, ties=abi.Ties.FLOOR
+            )
             await rows(Target.REQUANTISE, [one] * per_vector, unit)
         for lane in range(config.lanes):
             slots = [

@@ -42,8 +42,10 @@ def cases(sum_bits: int, count: int, seed: int) -> list[Case]:
         offset = min(max(offset, field.low), field.high)
         if number % 17 == 0:
             offset = generator.choice([field.low, field.high])
-        even = generator.randrange(2)
-        parameters = {"multiplier": multiplier, "offset": offset, "shift": shift, "even": even}
+        ties = generator.choice(list(abi.Ties))
+        if ties is abi.Ties.ODD and offset > field.low:
+            offset -= 1
+        parameters = {"multiplier": multiplier, "offset": offset, "shift": shift, "ties": ties}
         result.append((total, parameters, low, high))
     return result
 
@@ -59,8 +61,10 @@ def exact(case: Case) -> int:
     scaled = total * parameters["multiplier"] + (parameters["offset"] << abi.OFFSET_SHIFT)
     divisor = 1 << (abi.SHIFT_BASE + abi.SHIFT_STEP * parameters["shift"])
     quotient, rest = divmod(scaled, divisor)
-    if rest == 0 and parameters["even"] and quotient % 2:
+    if parameters["ties"] == abi.Ties.EVEN and rest == 0 and quotient % 2:
         quotient -= 1
+    if parameters["ties"] == abi.Ties.ODD and divisor - rest == 1 << abi.OFFSET_SHIFT:
+        quotient += quotient % 2 == 0
     return min(max(quotient, low), high)
 
 
@@ -72,12 +76,15 @@ def test_model_is_exact(sum_bits: int) -> None:
 
 def test_cases_reach_ties_and_both_bounds() -> None:
     tried = cases(24, 2000, seed=0)
-    ties = [
-        case
-        for case in tried
-        if case[1]["even"] and model(case) != model((case[0], {**case[1], "even": 0}, *case[2:]))
-    ]
-    assert len(ties) > 50
+    for ties in (abi.Ties.EVEN, abi.Ties.ODD):
+        floor = {"ties": abi.Ties.FLOOR}
+        rounded = [
+            case
+            for case in tried
+            if case[1]["ties"] == ties
+            and model(case) != model((case[0], {**case[1], **floor}, *case[2:]))
+        ]
+        assert len(rounded) > 50
     keys = [model(case) for case in tried]
     assert sum(key == case[2] for key, case in zip(keys, tried, strict=True)) > 50
     assert sum(key == case[3] for key, case in zip(keys, tried, strict=True)) > 50

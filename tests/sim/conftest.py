@@ -100,13 +100,17 @@ class LayerSpec:
 
 @dataclass(frozen=True)
 class NetworkSpec:
-    """A random network: its input map and its layers."""
+    """A random network: its input map and its layers.
+
+    `powers_of_two` is what scales are, so that sums are exactly between two keys.
+    """
 
     shape: tuple[int, int, int]
     layers: tuple[LayerSpec, ...]
     signed: bool = True
     zero_point: int = 0
     input_nonzeros: int | None = None
+    powers_of_two: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,12 +131,16 @@ def random_layer(
     source: Quantisation,
     keys: npt.NDArray[np.int64],
     rng: np.random.Generator,
+    *,
+    powers_of_two: bool,
 ) -> Layer:
     """A layer whose keys are spread over their range for typical input `keys`."""
     window = spec.window or shape[1:]
     weights = rng.integers(-127, 128, (spec.channels, shape[0], *window)).astype(np.int8)
     weights[rng.random(weights.shape) >= spec.density] = 0
     scale = rng.uniform(0.001, 0.01, spec.channels).astype(np.float32)
+    if powers_of_two:
+        scale = np.exp2(np.rint(np.log2(scale)))
     bias = rng.integers(-500, 500, spec.channels).tolist()
     steps = [source.exact_scale * Fraction(float(step)) for step in scale]
 
@@ -164,7 +172,10 @@ def random_layer(
     zero_point = spec.zero_point
     if zero_point is None:
         zero_point = -128 if spec.signed else 0
-    output = Quantisation(np.float32(real.std() / 50), zero_point, spec.signed)
+    step = real.std() / 50
+    if powers_of_two:
+        step = np.exp2(np.rint(np.log2(step)))
+    output = Quantisation(np.float32(step), zero_point, spec.signed)
     table = None
     if spec.table:
         # Any function of keys that never decreases and keeps zero.
@@ -176,12 +187,18 @@ def random_layer(
 def random_network(spec: NetworkSpec, seed: int) -> Network:
     """A network as a specification says, the same for the same seed."""
     rng = np.random.default_rng(seed)
-    source = Quantisation(np.float32(0.02), spec.zero_point, spec.signed)
+    scale = 2**-6 if spec.powers_of_two else 0.02
+    source = Quantisation(np.float32(scale), spec.zero_point, spec.signed)
     first, shape = source, spec.shape
     keys = rng.integers(0, 256, (16, *shape))
     layers: list[Layer] = []
     for i, layer_spec in enumerate(spec.layers):
-        layers.append(random_layer(layer_spec, f"layer{i}", shape, source, keys, rng))
+        name = f"layer{i}"
+        layers.append(
+            random_layer(
+                layer_spec, name, shape, source, keys, rng, powers_of_two=spec.powers_of_two
+            )
+        )
         keys = layer_output(layers[-1], keys)
         shape = layers[-1].out_shape
         if layers[-1].output is not None:
@@ -320,6 +337,12 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "one-beat-words": network(
         (16, 1, 1), LayerSpec(4, None, winners=k_winners(2)), LayerSpec(4, None, raw=True)
+    ),
+    "ties-to-odd-keys": network(
+        (2, 5, 5),
+        LayerSpec(6, (2, 2), zero_point=-127, winners=k_winners(3)),
+        LayerSpec(4, (2, 2), zero_point=-3),
+        powers_of_two=True,
     ),
     "table": network(
         (2, 5, 5),

@@ -2,6 +2,10 @@
 
 import ctypes
 import os
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +59,33 @@ def test_a_mistake_is_one_line_and_stops_the_others(tmp_path: Path) -> None:
     # Opening a pipe for writing fails where nobody reads: the compiler is gone.
     with pytest.raises(OSError, match="No such device or address"):
         os.open(tmp_path / "slow.cpp", os.O_WRONLY | os.O_NONBLOCK)
+
+
+def test_the_end_of_the_program_is_that_of_its_compilers(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "slow.cpp")
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from trencadis_sim.cplusplus import Unit, compile_units\n"
+        "folder = Path(sys.argv[1])\n"
+        f"compile_units([Unit(folder / 'slow.cpp', ())], folder, {ENVIRONMENT}, print)\n"
+    )
+    program = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)])
+    # It can be opened for writing when somebody reads: the compiler is there, and waits for more.
+    pipe = os.open(tmp_path / "slow.cpp", os.O_WRONLY)
+    program.terminate()
+    assert program.wait(timeout=60) == 128 + signal.SIGTERM
+    with pytest.raises(BrokenPipeError):
+        os.write(pipe, b" ")
+    os.close(pipe)
+
+
+def test_other_threads_compile_too(tmp_path: Path) -> None:
+    (tmp_path / "one.cpp").write_text("int one() { return 1; }")
+    unit = Unit(tmp_path / "one.cpp", ())
+    with ThreadPoolExecutor() as pool:
+        made = pool.submit(compile_units, [unit], tmp_path, ENVIRONMENT, lambda text: None)
+    assert made.result() == [tmp_path / "one.o"]
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_tool_that_fails_without_a_word(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from numpy.lib import format as npy
 
+from trencadis_hw.arrays import array_header
 from trencadis_hw.container import write_atomically
 from trencadis_train.errors import TrainingError
 
@@ -84,7 +85,9 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]
     if member.file_size > LARGEST_RATIO * member.compress_size:
         raise ValueError(f"{member.filename} claims {member.file_size} bytes")
     with archive.open(member) as file:
-        shape, fortran, dtype = _header(file)
+        shape, fortran, dtype = array_header(file)
+        if any(size < 0 for size in shape):
+            raise ValueError(f"an array of shape {list(shape)}")
         if dtype.hasobject:
             return None
         data = file.read()
@@ -93,12 +96,3 @@ def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> npt.NDArray[Any]
         raise ValueError(f"{member.filename} has {len(data)} bytes for an array of {size}")
     array = np.frombuffer(data, dtype) if size else np.zeros(math.prod(shape), dtype)
     return array.reshape(shape, order="F" if fortran else "C")
-
-
-def _header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(file)
-    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = read(file)
-    if any(size < 0 for size in shape):
-        raise ValueError(f"an array of shape {list(shape)}")
-    return shape, fortran, dtype
