@@ -11,6 +11,7 @@ from trencadis_compiler.ir import Layer
 from trencadis_compiler.packing import Packing, fewest_tiles, pack
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
+from trencadis_hw.timing import EngineTiming
 
 __all__ = ["Feed", "LayerPlan", "Reading", "Unit", "plans_for"]
 
@@ -19,6 +20,10 @@ DEEPEST = 8
 
 ENDED_DELAY = 7
 """Cycles from the issue of an entry until the sequencer knows that all lists have ended."""
+
+
+CREDIT_DELAY = 3
+"""Cycles from a beat's arrival at the queue until the sequencer counts its place as free."""
 
 
 class Reading(Enum):
@@ -200,18 +205,23 @@ class LayerPlan:
     def interval(self) -> int:
         """Cycles a step takes at least.
 
-        Long enough to drain the step before, and for the requantisers and the emitter to keep up.
+        Long enough to drain the step before, for the requantisers and the emitter to keep up, and
+        for the queue behind the array to have room again.
         """
         vector_steps = self.window_steps * self.passes
         emitted = 0
         if self.layer.winners and self.layer.winners.selection is abi.Selection.EXACT:
             emitted = 0 if self.layer.winners.whole else self.layer.winners.k + 1
         walked = self.slots * (1 if self.dynamic else self.entries)
+        # The sums of so many pooling windows may be under way, from the issue on.
+        windows = self.config.queue_beats // self.beats
+        under_way = EngineTiming.of(self.config).array + self.beats * self.groups + CREDIT_DELAY
         return max(
             walked,
             self.beats,
             math.ceil(self.beats * self.groups / self.window_steps),
             math.ceil(emitted / vector_steps),
+            math.ceil(under_way / windows / self.window_steps),
         )
 
     @property

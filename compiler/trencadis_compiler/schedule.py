@@ -277,9 +277,10 @@ def _run(turns: tuple[Turn, ...], written: Mapping[tuple[int, int], float]) -> E
             if ready == math.inf:
                 return EngineSchedule(turns, math.inf, math.inf, exact=False)
             waits[-1] += ready - now
-            now = ready + turn.layer.plan.cycles + turn.layer.plan.tail
-            read[number, mine] = now + RELEASE_DELAY
-            full[number, mine] = now + _completion(turn.layer, timing, written)
+            issued = ready + turn.layer.plan.cycles
+            now = issued + turn.layer.plan.tail
+            read[number, mine] = issued + RELEASE_DELAY
+            full[number, mine] = issued + _completion(turn.layer, timing, written)
     return EngineSchedule(
         turns,
         period=(starts[-1] - starts[-1 - SETTLED]) / SETTLED,

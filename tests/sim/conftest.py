@@ -1,5 +1,6 @@
 """Random small networks, and kernels small enough that Verilator builds them in seconds."""
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
@@ -276,6 +277,25 @@ def network(shape: tuple[int, int, int], *layers: LayerSpec, **fields: Any) -> N
     return NetworkSpec(shape, tuple(layers), **fields)
 
 
+def random_network_spec(seed: int) -> NetworkSpec:
+    """Convolutions with k-WTA, and a layer over the whole map behind them."""
+    rng = random.Random(seed)
+    shape = rng.randint(1, 3), *[rng.randint(6, 9)] * 2
+    size = shape[1]
+    layers: list[LayerSpec] = []
+    for _ in range(rng.randint(1, 3)):
+        window, channels = rng.randint(1, min(3, size)), rng.randint(3, 12)
+        size -= window - 1
+        pool = NO_POOL
+        if size >= 4 and rng.random() < 0.4:
+            pool, size = Pool((2, 2), (2, 2)), size // 2
+        density = rng.choice([0.2, 0.3, 0.6, 1.0])
+        k = k_winners(rng.randint(1, channels))
+        layers.append(LayerSpec(channels, (window, window), density, pool=pool, winners=k))
+    last = LayerSpec(rng.randint(2, 20), density=rng.choice([0.2, 0.5, 1.0]))
+    return network(shape, *layers, last)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "exact-winners": network(
         (1, 9, 8),
@@ -362,6 +382,12 @@ def spec(request: pytest.FixtureRequest) -> NetworkSpec:
 def kernel(request: pytest.FixtureRequest) -> str:
     """Every kernel in turn."""
     return request.param
+
+
+@pytest.fixture
+def random_spec() -> Callable[[int], NetworkSpec]:
+    """A random network for every seed."""
+    return random_network_spec
 
 
 @pytest.fixture

@@ -39,10 +39,8 @@ def test_equals_exact_arithmetic(
             assert statistics.words == words
 
 
-def test_cycles_a_word_are_those_planned(
-    make_case: MakeCase, build_dir: Path, spec: Any, specs: Any, kernel: str
-) -> None:
-    case = make_case(spec, kernel, words=64)
+def check_cycles(case: Any, build_dir: Path) -> None:
+    """Run words, compare them, and compare the cycles of further ones with the plan."""
     group = case.overlay.kernel.cores * case.overlay.kernel.core.words
     taken = []
     with simulator(case, build_dir) as device:
@@ -54,11 +52,24 @@ def test_cycles_a_word_are_those_planned(
             taken.append(statistics.cycles - statistics.load_cycles)
     planned = 24 / group * case.schedule.period
     if case.schedule.static:
-        # Where in a burst the last beat falls may make a cycle of difference in all.
-        assert abs(taken[1] - taken[0] - planned) <= 1
+        # Where in a burst the last beat falls makes some cycles of difference in all, not a word.
+        assert abs(taken[1] - taken[0] - planned) <= 4
     else:
         # An expectation, from bounds of what a layer may wait for.
         assert 0.7 * planned < taken[1] - taken[0] < 1.05 * planned
+
+
+def test_cycles_a_word_are_those_planned(
+    make_case: MakeCase, build_dir: Path, spec: Any, kernel: str
+) -> None:
+    check_cycles(make_case(spec, kernel, words=64), build_dir)
+
+
+@pytest.mark.parametrize("seed", range(100, 108))
+def test_random_networks_take_what_was_planned(
+    make_case: MakeCase, build_dir: Path, random_spec: Any, kernel: str, seed: int
+) -> None:
+    check_cycles(make_case(random_spec(seed), kernel, words=64, seed=seed), build_dir)
 
 
 @pytest.mark.parametrize("name", ["exact-winners", "sparse-map", "sparse-vector"])
