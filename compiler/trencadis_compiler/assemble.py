@@ -206,6 +206,7 @@ def _sequence(placement: Placement, placed: PlacedLayer, delay: int) -> int:
     _, rows, columns = layer.out_shape
     down, right = layer.stride
     pool = layer.pool
+    beside = 2 if plan.paired else 1
     return abi.SEQUENCE.pack(
         delay=delay,
         in_map=source.number,
@@ -216,11 +217,11 @@ def _sequence(placement: Placement, placed: PlacedLayer, delay: int) -> int:
         out_buffers=following.source.buffers if following else 0,
         destination=_destination(placed, following),
         address=source.base,
-        elem_x=right * source.pitch,
+        elem_x=beside * right * source.pitch,
         elem_y=down * source.row_step,
         pos_x=right * pool.stride[1] * source.pitch,
         pos_y=down * pool.stride[0] * source.row_step,
-        pool_w=pool.kernel[1] - 1,
+        pool_w=pool.kernel[1] // beside - 1,
         pool_h=pool.kernel[0] - 1,
         out_w=columns - 1,
         out_h=rows - 1,
@@ -238,6 +239,7 @@ def _sequence(placement: Placement, placed: PlacedLayer, delay: int) -> int:
         tail=plan.tail,
         beats=plan.beats - 1,
         combine=plan.combine,
+        paired=plan.paired,
     )
 
 
@@ -328,8 +330,9 @@ def _layer(placement: Placement, placed: PlacedLayer) -> Iterator[abi.Block]:
         in_group = lane % len(plan.lanes)
         low = placed.source.lows[lane] if placed.source.emission in _LISTS else 0
         slots = []
+        units = plan.lanes[in_group]
         for i in range(plan.slots):
-            valid = i < len(plan.lanes[in_group])
+            valid = i < len(units) and units[i] is not None
             offset = addresses[in_group][i] - low if valid else 0
             if plan.reading is Reading.OWNED:
                 offset = 0
@@ -369,6 +372,8 @@ def _weight_rows(plan: LayerPlan, lane: int) -> list[int]:
     shape = (plan.passes, plan.slots, plan.block, config.tiles)
     weights, owners = np.zeros(shape, np.int64), np.zeros(shape, np.int64)
     for number, (slot, unit) in itertools.product(range(plan.passes), enumerate(units)):
+        if unit is None:
+            continue
         first = number * plan.tiles_a_pass + group * config.tiles
         start = unit.part * plan.block if plan.reading is Reading.OWNED else 0
         channels = slice(start, min(start + plan.block, plan.feed.channels))

@@ -433,7 +433,10 @@ def _regions(plan: LayerPlan, width: int) -> tuple[tuple[int, ...], int]:
 
 
 def slot_addresses(plan: LayerPlan, source_width: int) -> list[list[int]]:
-    """For every lane of a group, the list address of each slot in the first window."""
+    """For every lane of a group, the list address of each slot in the first step.
+
+    A slot that a lane has nothing to do in has address 0.
+    """
     pitch = plan.feed.channels if plan.reading is Reading.DENSE else plan.pitch
     columns = plan.layer.weights.shape[3]
     down, right = plan.layer.dilation
@@ -441,8 +444,12 @@ def slot_addresses(plan: LayerPlan, source_width: int) -> list[list[int]]:
     for units in plan.lanes:
         lane = []
         for unit in units:
+            if unit is None:
+                lane.append(0)
+                continue
             row, column = divmod(unit.position, columns)
-            lane.append((row * down * source_width + column * right) * pitch)
+            column = column * right + unit.window * plan.layer.stride[1]
+            lane.append((row * down * source_width + column) * pitch)
             if plan.reading is Reading.LISTS:
                 lane[-1] += unit.part
         addresses.append(lane)

@@ -72,12 +72,13 @@ class Unit:
     """What a lane does in a slot: a window position, and which of the colliding weights there.
 
     `part` of `parts`: it takes entries part, part + parts, ... of the list, or (`Reading.OWNED`)
-    the channels of that block.
+    the channels of that block. `window`: 1 if the window is the right one of a pair.
     """
 
     position: int
     copy: int
     part: int
+    window: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,8 +102,11 @@ class LayerPlan:
         tiles of its own.
     parts : int
         Lanes that share a position.
-    lanes : tuple of tuples of Unit
-        The slots of every lane of a group (of all lanes if `combine`).
+    lanes : tuple of tuples of Unit or None
+        The slots of every lane of a group (of all lanes if `combine`); with None where a lane of a
+        paired layer has nothing to do.
+    paired : bool
+        A step is two windows side by side, which share the middle slot: half of the lanes each.
     """
 
     layer: Layer
@@ -112,7 +116,8 @@ class LayerPlan:
     reading: Reading
     combine: bool
     parts: int
-    lanes: tuple[tuple[Unit, ...], ...]
+    lanes: tuple[tuple[Unit | None, ...], ...]
+    paired: bool = False
 
     @property
     def slots(self) -> int:
@@ -137,9 +142,9 @@ class LayerPlan:
     @property
     def columns(self) -> int:
         """Columns of a beat that are used."""
-        if self.config.routing == "trees":
-            return self.config.columns
-        return self.tiles_a_pass
+        if self.config.routing == "banked":
+            return self.tiles_a_pass
+        return self.config.columns
 
     @property
     def groups(self) -> int:
@@ -199,7 +204,7 @@ class LayerPlan:
     @property
     def window_steps(self) -> int:
         """Steps of a pass over a pooling window."""
-        return math.prod(self.layer.pool.kernel)
+        return math.prod(self.layer.pool.kernel) // (2 if self.paired else 1)
 
     @property
     def interval(self) -> int:
@@ -341,7 +346,12 @@ def _readings(
     if feed.dense:
         # Groups share the dense input, so they must read the same positions.
         if not combine and not wide:
-            yield _deal(replace(base, reading=Reading.DENSE), positions, lanes)
+            dense = replace(base, reading=Reading.DENSE)
+            yield _deal(dense, positions, lanes)
+            # The slot that two windows share must be one cycle long.
+            even = layer.pool.kernel[1] % 2 == 0
+            if config.routing == "split-trees" and even and feed.channels == 1:
+                yield _pair(dense, positions)
         return
     if not wide:
         yield _deal(base, positions, lanes)
@@ -372,3 +382,22 @@ def _deal(plan: LayerPlan, positions: int, lanes: int) -> LayerPlan:
     share = math.ceil(len(work) / lanes)
     dealt = tuple(tuple(work[i * share : (i + 1) * share]) for i in range(lanes))
     return replace(plan, lanes=dealt)
+
+
+def _pair(plan: LayerPlan, positions: int) -> LayerPlan:
+    """Give every lane its units of two windows side by side.
+
+    Slots are the first window's, one for both, and the second window's; as many of the first as of
+    the second, and at least one.
+    """
+    lanes = plan.config.lanes
+    work = [(position, copy) for position in range(positions) for copy in range(plan.packing.depth)]
+    whole = max(1, math.ceil((len(work) - lanes // 2) / lanes))
+    slots: list[list[Unit | None]] = [[None] * (2 * whole + 1) for _ in range(lanes)]
+    for window, shared in enumerate((range(lanes // 2), range(lanes // 2, lanes))):
+        own = range(window * (whole + 1), window * (whole + 1) + whole)
+        places = [(lane, slot) for slot in own for lane in range(lanes)]
+        places += [(lane, whole) for lane in shared]
+        for (lane, slot), (position, copy) in zip(places, work, strict=False):
+            slots[lane][slot] = Unit(position, copy, 0, window)
+    return replace(plan, paired=True, lanes=tuple(tuple(lane) for lane in slots))

@@ -255,6 +255,13 @@ SEQUENCE = Record(
         Field("tail", 8, "cycles to wait after the last step"),
         Field("beats", 6, "kernels to drain after a step - 1"),
         Field("combine", 1, "add up the sums of all lane groups"),
+        Field(
+            "paired",
+            1,
+            "a step is two windows: the slots before the middle one are the first's, those behind "
+            "it the second's; the lower half of the lanes has the middle one for the first, the "
+            "upper half for the second",
+        ),
     ),
 )
 """One layer, as the sequencer sees it."""

@@ -14,16 +14,18 @@ __all__ = ["ArraySignature", "adder_tree", "beat_layout", "step_layout"]
 def step_layout() -> data.StructLayout:
     """What travels with the operands of a cycle.
 
-    `first`, `last`: they are the first, the last operands of a step (a step is one pass over one
-    window). The rest holds for the whole step: the layer, whether the step is the first or last of
-    a pooling window (`pool_first`, `pool_last`), whether it ends a vector (`vector_end`), kernels
-    to drain less one (`beats`), whether to add up the groups (`combine`), and whether to forget the
-    sums (`discard`).
+    `first`, `last`: they are the first, the last operands of a step's sums (a step is one pass over
+    one window, or over two). `split`: the last operands of the lower half of the lanes, and the
+    first of the upper half, whose sums go on with the next operands; then `last` is set, too. The
+    rest counts with `last`: the layer, whether the sums are the first or last of a pooling window
+    (`pool_first`, `pool_last`), whether they end a vector (`vector_end`), kernels to drain less one
+    (`beats`), whether to add up the groups (`combine`), and whether to forget the sums (`discard`).
     """
     return data.StructLayout(
         {
             "first": 1,
             "last": 1,
+            "split": 1,
             "layer": 4,
             "pool_first": 1,
             "pool_last": 1,

@@ -5,7 +5,7 @@ import numpy.typing as npt
 
 from trencadis_hw.config import EngineConfig
 
-__all__ = ["step_sums"]
+__all__ = ["pair_sums", "step_sums"]
 
 
 def step_sums(
@@ -40,7 +40,7 @@ def step_sums(
     products = values[:, :, None] * weights
     _, lane, tile = np.indices(products.shape)
     np.add.at(sums, (groups[lane], tile, kernels), products)
-    if config.routing == "trees":
+    if config.routing != "banked":
         table = sums[0, :, : config.kernels].reshape(1, -1)
     else:
         if combine:
@@ -48,3 +48,34 @@ def step_sums(
         table = sums[:, :, : config.kernels].reshape(config.columns, -1).T
     half = 1 << (config.sum_bits - 1)
     return (table + half) % (2 * half) - half
+
+
+def pair_sums(
+    config: EngineConfig,
+    values: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.int64],
+    kernels: npt.NDArray[np.int64],
+    split: int,
+) -> npt.NDArray[np.int64]:
+    """Sums of a step over two windows, split between the halves of the lanes in one cycle.
+
+    Parameters
+    ----------
+    config : EngineConfig
+        The engine, with `split-trees`.
+    values, weights, kernels : int64 arrays
+        As in `step_sums`.
+    split : int
+        The cycle that the two windows share.
+
+    Returns
+    -------
+    int64 array, shape (2, columns)
+        Signed sums modulo 2**sum_bits.
+    """
+    cycle, lane = np.indices(values.shape)
+    upper = lane >= config.lanes // 2
+    first = (cycle < split) | ((cycle == split) & ~upper)
+    return np.concatenate(
+        [step_sums(config, np.where(mine, values, 0), weights, kernels) for mine in (first, ~first)]
+    )

@@ -8,13 +8,13 @@ successive words at the same time. A *kernel* holds several cores behind one AXI
 import hashlib
 import json
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 from trencadis_hw import abi
 
-__all__ = ["CoreConfig", "EngineConfig", "KernelConfig"]
+__all__ = ["CoreConfig", "EngineConfig", "KernelConfig", "Routing"]
 
-Routing = Literal["banked", "trees"]
+Routing = Literal["banked", "trees", "split-trees"]
 WeightMemory = Literal["block", "ultra", "distributed"]
 _Config = TypeVar("_Config")
 
@@ -56,7 +56,9 @@ class EngineConfig:
     group tiles of its own."""
     routing: Routing = "banked"
     """`banked`: an accumulator memory for every lane and tile, drained through one adder tree.
-    `trees`: an adder tree for every kernel of a tile; no drain, but cost grows with `kernels`."""
+    `trees`: an adder tree for every kernel of a tile; no drain, but cost grows with `kernels`.
+    `split-trees`: these, and in a cycle the lower half of the lanes may end a sum while the upper
+    half begins the next, so that two windows share an odd number of slots."""
     sum_bits: int = 24
     """Width of accumulators and sums."""
     dense_values: int = 0
@@ -111,9 +113,9 @@ class EngineConfig:
             self.groups,
         )
         _check(
-            self.routing in ("banked", "trees"),
+            self.routing in get_args(Routing),
             "EngineConfig.routing",
-            "banked or trees",
+            "banked, trees or split-trees",
             self.routing,
         )
         _check(
@@ -127,6 +129,12 @@ class EngineConfig:
             "EngineConfig.groups",
             "1 with adder-tree routing",
             self.groups,
+        )
+        _check(
+            self.routing != "split-trees" or self.lanes % 2 == 0,
+            "EngineConfig.lanes",
+            "even with split-tree routing",
+            self.lanes,
         )
         _check(
             self.requantisers & (self.requantisers - 1) == 0

@@ -28,6 +28,9 @@ class Sequencer(wiring.Component):
     `interval` cycles or as many as it has entries, whichever is more. From the last cycle of a
     layer to the first of the next, if that need not wait: 3 cycles and the layer's tail.
 
+    With `split-trees`, the steps of a paired layer are two windows of the pooling window: the first
+    one's sums end with the middle slot, the second one's with the last.
+
     Parameters
     ----------
     config : EngineConfig
@@ -323,6 +326,18 @@ class Sequencer(wiring.Component):
             released = held
         m.d.comb += self.release.eq(released)
 
+        # Which of its two windows a paired step is at; the only one is its first and its last.
+        at_first, at_second, split = Signal(), Signal(), Signal()
+        m.d.comb += [at_first.eq(1), at_second.eq(1)]
+        if config.routing == "split-trees":
+            middle = layer.slots[1:]
+            with m.If(layer.paired):
+                m.d.comb += [
+                    at_first.eq(slot <= middle),
+                    at_second.eq(slot > middle),
+                    split.eq(issuing & (slot == middle)),
+                ]
+
         lookup = Signal(lookup_layout(config))
         m.d.comb += [
             lookup.dense.eq(layer.dense),
@@ -339,11 +354,12 @@ class Sequencer(wiring.Component):
             self.issue.address.eq(entry_address),
             self.issue.slot.eq(layer.slot_base + slot),
             self.step.first.eq(issuing & (entry == 0) & (slot == 0)),
-            self.step.last.eq((issuing & last_issue) | syncing),
+            self.step.last.eq((issuing & last_issue) | split | syncing),
+            self.step.split.eq(split),
             self.step.layer.eq(number),
-            self.step.pool_first.eq((counts["elem_x"] == 0) & (counts["elem_y"] == 0)),
-            self.step.pool_last.eq(pool_last),
-            self.step.vector_end.eq(pool_last & at_end["pass"]),
+            self.step.pool_first.eq((counts["elem_x"] == 0) & (counts["elem_y"] == 0) & at_first),
+            self.step.pool_last.eq(pool_last & at_second),
+            self.step.vector_end.eq(pool_last & at_second & at_end["pass"]),
             self.step.beats.eq(Mux(syncing, config.beats - 1, layer.beats)),
             self.step.combine.eq(layer.combine),
             self.step.discard.eq(syncing),

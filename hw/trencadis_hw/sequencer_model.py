@@ -20,7 +20,8 @@ def layer_issues(layer: Mapping[str, int], *, second: bool = False) -> Iterator[
     ------
     dict
         `address` (to be taken modulo the width of an address), `slot`, `index`, `weight_row`,
-        `walk_first`; and `first`, `last`, `pool_first`, `pool_last`, `vector_end` of the step.
+        `walk_first`; and `first`, `last`, `split`, `pool_first`, `pool_last`, `vector_end` of the
+        step.
     """
     base = layer["address"] + layer["in_step"] * second
     slots, entries = layer["slots"] + 1, layer["entries"] + 1
@@ -30,6 +31,9 @@ def layer_issues(layer: Mapping[str, int], *, second: bool = False) -> Iterator[
         element = window + y * layer["elem_y"] + x * layer["elem_x"]
         pool_last = (y, x) == (layer["pool_h"], layer["pool_w"])
         for slot, entry in product(range(slots), range(entries)):
+            split = layer["paired"] and slot == slots // 2
+            first = not layer["paired"] or slot <= slots // 2
+            last = not layer["paired"] or slot > slots // 2
             weight_row = layer["weight_base"] + turn * layer["pass_rows"]
             yield {
                 "address": element + entry * layer["entry_step"],
@@ -38,10 +42,11 @@ def layer_issues(layer: Mapping[str, int], *, second: bool = False) -> Iterator[
                 "weight_row": weight_row + slot * layer["slot_rows"],
                 "walk_first": int(entry == 0),
                 "first": int((slot, entry) == (0, 0)),
-                "last": int((slot, entry) == (slots - 1, entries - 1)),
-                "pool_first": int((y, x) == (0, 0)),
-                "pool_last": int(pool_last),
-                "vector_end": int(pool_last and turn == layer["passes"]),
+                "last": int(split or (slot, entry) == (slots - 1, entries - 1)),
+                "split": int(split),
+                "pool_first": int(first and (y, x) == (0, 0)),
+                "pool_last": int(last and pool_last),
+                "vector_end": int(last and pool_last and turn == layer["passes"]),
             }
 
 

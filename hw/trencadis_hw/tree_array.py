@@ -18,6 +18,10 @@ class TreeArray(wiring.Component):
     cycles of a step. A step is drained in one beat, so steps may follow each other every cycle.
     Column `tile * kernels + kernel` holds the sum of that kernel of that tile.
 
+    With `split-trees`, the two halves of a tree are added up at its last level alone, and where
+    operands are split, only the lower half is: the upper half's sum is held and takes the place of
+    the accumulator's in the next cycle. Splits are at least two cycles apart.
+
     Latency from a step's last operands to its beat: `latency_of(config)` cycles.
 
     Parameters
@@ -46,6 +50,8 @@ class TreeArray(wiring.Component):
         config = self._config
         levels = max(0, (config.lanes - 1).bit_length())
         before_sum = PairMultiplier.latency + 1 + levels
+        halved = config.routing == "split-trees"
+        upper = config.lanes // 2
         step = Signal(step_layout())
         m.d.comb += Value.cast(step).eq(delay(m, Value.cast(self.step), before_sum, name="step"))
         # The bit that makes something happen must be known after reset.
@@ -55,9 +61,10 @@ class TreeArray(wiring.Component):
             self.valid.eq(last[-1] & ~step.discard),
         ]
 
-        products: list[list[tuple[Signal, Signal | None, Value]]] = [
-            [] for _ in range(config.tiles)
-        ]
+        split = delay(m, self.step.split, before_sum - 1, name="split", registers=True)
+        begun = delay(m, split, 2, name="begun", registers=True)
+
+        products: list[list[tuple[Value, Signal | None, Value]]] = [[] for _ in range(config.tiles)]
         for lane in range(config.lanes):
             row = self.weights[lane]
             for tile in range(0, config.tiles, 2):
@@ -76,10 +83,14 @@ class TreeArray(wiring.Component):
                         name=f"kernel_{lane}_{tile + odd}",
                         registers=True,
                     )
-                    product = multiplier.high_product if odd else multiplier.low_product
-                    products[tile + odd].append(
-                        (product, multiplier.high_carry if odd else None, kernel)
-                    )
+                    product: Value = multiplier.low_product
+                    carry: Signal | None = None
+                    if odd:
+                        product, carry = multiplier.high_product, multiplier.high_carry
+                        if halved and lane == upper:
+                            # A sum that begins with half of a tree has an adder less than carries.
+                            product, carry = (product + carry)[:18].as_signed(), None
+                    products[tile + odd].append((product, carry, kernel))
 
         sums = []
         for tile in range(config.tiles):
@@ -95,10 +106,22 @@ class TreeArray(wiring.Component):
                         gated_carry = Signal(name=f"{name}_{lane}_carry", reset_less=True)
                         m.d.sync += gated_carry.eq(owned & carry)
                     terms.append((gated, gated_carry))
-                tree, carry = _carry_tree(m, terms, config.sum_bits, name)
                 total = Signal(config.sum_bits, name=f"sum_{tile}_{kernel}", reset_less=True)
+                before: Value = total
+                if halved:
+                    low, low_carry = _carry_tree(m, terms[:upper], config.sum_bits, f"{name}_low")
+                    high, _ = _carry_tree(m, terms[upper:], config.sum_bits, f"{name}_high")
+                    width = min(len(low) + 1, config.sum_bits)
+                    tree, carry = Signal(signed(width), name=name, reset_less=True), None
+                    held = Signal.like(high, name=f"held_{tile}_{kernel}")
+                    m.d.sync += tree.eq(_add(low, Mux(split, 0, high), low_carry))
+                    with m.If(split):
+                        m.d.sync += held.eq(high)
+                    before = Mux(begun, held, total)
+                else:
+                    tree, carry = _carry_tree(m, terms, config.sum_bits, name)
                 m.d.sync += total.eq(
-                    _add(tree, Mux(step.first, 0, total), carry)[: config.sum_bits]
+                    _add(tree, Mux(step.first, 0, before), carry)[: config.sum_bits]
                 )
                 sums.append(total)
 

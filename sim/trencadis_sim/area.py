@@ -17,6 +17,9 @@ Area = dict[str, float]
 
 DSPS_A_REQUANTISER = 2
 
+CARRY_LUTS = 18
+"""Of a product and its carry."""
+
 DENSE_LANE = {"lut": 20.0, "ff": 40.0}
 """A lane that reads the network's input, every word."""
 LIST_LANE = {"lut": 80.0, "ff": 145.0}
@@ -70,6 +73,10 @@ def engine_area(engine: EngineConfig, words: int) -> Area:
             + (WHOLE[name] if engine.whole_rows else 0)
         )
         total[name] = ENGINE[name] + words * each_word
+    if engine.routing == "split-trees":
+        # An adder for the carry of one lane's odd tiles, and half a tree's sum of every column.
+        total["lut"] += words * CARRY_LUTS * engine.tiles / 2
+        total["ff"] += words * engine.columns * engine.sum_bits
     # A register behind a weight memory, and one inside of it.
     distributed = engine.weight_memory == "distributed"
     total["ff"] += words * engine.lanes * engine.weight_bits * (2 if distributed else 1)
@@ -96,7 +103,7 @@ def kernel_area(kernel: KernelConfig) -> Area:
 
 def _multiplier(engine: EngineConfig) -> Area:
     """Logic of a multiplier with its part of the trees."""
-    if engine.routing == "trees":
+    if engine.routing != "banked":
         width = engine.sum_bits
         # A tree for every kernel, its first rank of registers, and the kernel ID; Yosys leaves
         # registers outside of DSPs.

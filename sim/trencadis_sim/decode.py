@@ -235,7 +235,10 @@ class _Layer:
     def decode(self) -> DecodedLayer:
         """The layer."""
         emit, serialise = self._emit, self._serialise
-        offsets, weights = self._weights()
+        offsets, weights = self._weights(window=0)
+        origins = self._origins()
+        if self._sequence["paired"]:
+            origins = np.concatenate([origins, origins + self._beside(offsets, weights)], axis=2)
         parameters: dict[str, Array] = {}
         if not serialise["raw"]:
             places = self._places()
@@ -245,7 +248,7 @@ class _Layer:
         return DecodedLayer(
             weights=weights,
             offsets=offsets,
-            origins=self._origins(),
+            origins=origins,
             sum_bits=self._config.sum_bits,
             parameters=parameters,
             low=serialise["low"],
@@ -277,8 +280,28 @@ class _Layer:
         )
         return (addresses // self._pitch).reshape(len(rows), len(columns), -1)
 
-    def _weights(self) -> tuple[Array, Array]:
-        """Window positions, and kernels by requantiser place."""
+    def _beside(self, offsets: Array, weights: Array) -> int:
+        """Positions from the first to the second window of a step.
+
+        Raises
+        ------
+        ValueError
+            If the engine cannot do two windows a step, or they are not the same window twice.
+        """
+        if self._config.routing != "split-trees" or self._sequence["entries"]:
+            raise ValueError(f"{self._name} cannot have two windows a step on its engine")
+        others, their_weights = self._weights(window=1)
+        first, second = np.argsort(offsets), np.argsort(others)
+        distance = int(others.min() - offsets.min()) if others.size and offsets.size else 0
+        if not (
+            np.array_equal(others[second], offsets[first] + distance)
+            and np.array_equal(their_weights[:, second], weights[:, first])
+        ):
+            raise ValueError(f"the two windows of a step of {self._name} are not the same")
+        return distance
+
+    def _weights(self, window: int) -> tuple[Array, Array]:
+        """Window positions, and kernels by requantiser place, of a window of a step."""
         config, sequence = self._config, self._sequence
         record = abi.weight_record(config.tiles, config.kernel_bits)
         block, passes = sequence["slot_rows"], sequence["passes"] + 1
@@ -288,6 +311,7 @@ class _Layer:
             (lane, slot, positions.setdefault(position, len(positions)), first)
             for lane in range(config.lanes)
             for slot, position, first in self._slots(lane)
+            if self._window(lane, slot) == window
         ]
         shape = (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block)
         _check_size(f"the kernels of {self._name}", LARGEST_KERNELS, *shape)
@@ -315,6 +339,13 @@ class _Layer:
         width = (self._serialise["groups"] + 1) * config.requantisers
         by_place = sums[:, :, :width].reshape(-1, len(positions), owners * block)
         return np.array(list(positions), np.int64), by_place
+
+    def _window(self, lane: int, slot: int) -> int:
+        """Which window of a step a slot of a lane belongs to."""
+        middle = self._sequence["slots"] // 2
+        if not self._sequence["paired"] or slot < middle:
+            return 0
+        return int(slot > middle or lane >= self._config.lanes // 2)
 
     def _slots(self, lane: int) -> list[tuple[int, int, int]]:
         """Slots of a lane with a window position and the first channel of their own."""

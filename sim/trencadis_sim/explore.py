@@ -56,7 +56,7 @@ MOST_TREES = 4
 MOST_MULTIPLIERS = 1024
 MOST_REQUANTISERS = 32
 """Of an engine, by its configuration."""
-LANES = (4, 5, 7, 9, 13, 25)
+LANES = (4, 5, 7, 9, 10, 13, 25)
 TILES = (2, 4, 8, 16, 32)
 REQUANTISERS = (1, 2, 4, 8, 16)
 
@@ -124,11 +124,15 @@ def grid(
     most_lanes : int
         Most lanes to try.
     """
-    routings: tuple[Routing, ...] = ("banked", "trees") if kernels <= MOST_TREES else ("banked",)
+    routings: tuple[Routing, ...] = ("banked",)
+    if kernels <= MOST_TREES:
+        routings += ("trees", "split-trees") if dense else ("trees",)
     for lanes, tiles, routing, requantisers in itertools.product(
         LANES, TILES, routings, REQUANTISERS
     ):
-        columns = tiles * (kernels if routing == "trees" else 1)
+        if routing == "split-trees" and lanes % 2:
+            continue
+        columns = tiles * (1 if routing == "banked" else kernels)
         if columns % requantisers or lanes * tiles > MOST_MULTIPLIERS or lanes > most_lanes:
             continue
         yield replace(

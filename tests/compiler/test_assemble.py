@@ -29,6 +29,7 @@ KERNELS: dict[str, dict[str, Any]] = {
     "few lanes": {"lanes": 3, "groups": 1, "tiles": 4, "weight_rows": 8192, "slot_rows": 128},
     "many requantisers": {"requantisers": 16},
     "trees": {"routing": "trees", "groups": 1, "kernels": 8, "tiles": 4},
+    "split trees": {"routing": "split-trees", "groups": 1, "kernels": 8, "tiles": 4},
     "few kernels": {"kernels": 2},
 }
 
@@ -207,12 +208,52 @@ def test_plans_cover_every_weight(writer) -> None:
         plan = placed.plan
         kernels = [kernel for tile in plan.packing.tiles for kernel in tile]
         assert sorted(kernels) == list(range(plan.layer.weights.shape[0]))
-        units = [unit for lane in plan.lanes for unit in lane]
+        units = [unit for lane in plan.lanes for unit in lane if unit is not None]
         positions = math.prod(plan.layer.weights.shape[2:])
         assert {unit.position for unit in units} == set(range(positions))
         assert len(units) == len(set(units)) == positions * plan.packing.depth * plan.parts
         assert 0 < plan.packing_efficiency <= 1
         assert plan.products <= plan.cycles * plan.config.multipliers
+
+
+def pooled(w: Any, channels: int, pool: tuple[int, int]) -> Any:
+    weights = w.integers(w.sparse(12, channels, 3, 3))
+    y = w.node("Conv", w.quantised("x", 2**-4, 5), weights, strides=[1, 2], pads=[1, 1, 1, 1])
+    y = w.node("MaxPool", y, kernel_shape=list(pool), strides=[1, 1])
+    y = w.quantised(w.node("Relu", y), 2**-3, -128)
+    weights = w.integers(w.sparse(12 * (9 - pool[0]) * (5 - pool[1]), 4))
+    y = w.node("Gemm", w.node("Flatten", y), weights)
+    return w.save(w.quantised(y, 2**-2), 4)
+
+
+@pytest.mark.parametrize(
+    ("channels", "pool", "lanes", "slots", "paired"),
+    [
+        (1, (2, 2), 6, 3, True),
+        (1, (3, 2), 2, 9, True),
+        # No even columns; several channels; no fewer slots for two windows than for one twice.
+        (1, (2, 3), 6, 2, False),
+        (2, (2, 2), 6, 2, False),
+        (1, (2, 2), 10, 1, False),
+    ],
+)
+def test_windows_of_a_pooling_window_are_paired(
+    writer, reference_outputs, channels, pool, lanes, slots, paired
+) -> None:
+    w = writer(shape=(channels, 8, 8))
+    path = pooled(w, channels, pool)
+    changes = {"lanes": lanes, "tiles": 16, "requantisers": 32, "slot_rows": 32}
+    changes = KERNELS["split trees"] | changes
+    compiled = compile_model(path, board(changes))
+    plan = compiled.placement.layers[0].plan
+    assert (plan.packing.depth, plan.passes) == (1, 1)
+    assert (plan.paired, plan.slots) == (paired, slots)
+    assert plan.cycles == plan.steps * slots * channels
+    assert plan.steps == math.prod(plan.layer.out_shape[1:]) * math.prod(pool) // (1 + paired)
+    array = np.random.default_rng(5).normal(0, 3, (6, channels, 8, 8)).astype(np.float32)
+    expected = reference_outputs(compiled.network, array)
+    assert np.array_equal(emulated(compiled, array), expected)
+    assert len(np.unique(expected)) > 15
 
 
 def test_the_first_layer_is_dense_and_others_read_lists(writer) -> None:

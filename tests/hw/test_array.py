@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trencadis_hw.array_model import step_sums
+from trencadis_hw.array_model import pair_sums, step_sums
 from trencadis_hw.banked_array import BankedArray
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.engine import array_class
@@ -24,13 +24,26 @@ GROUPED: list[dict[str, Any]] = [
 ]
 CASES = [{"routing": "banked", **shape} for shape in SHAPES + GROUPED]
 CASES += [{"routing": "trees", **shape} for shape in SHAPES]
+CASES += [
+    {"routing": "split-trees", **shape}
+    for shape in (
+        {"lanes": 2, "tiles": 2, "kernels": 1},
+        {"lanes": 6, "tiles": 2, "kernels": 3},
+        {"lanes": 10, "tiles": 4, "kernels": 2, "sum_bits": 18},
+    )
+]
 
 
 class Step:
     """Random operands of a step, some of them extreme, and its flags."""
 
     def __init__(self, config: EngineConfig, generator: random.Random, number: int) -> None:
+        # With split trees, every second step is one of two windows.
+        self.split: int | None = None
         cycles = generator.randint(1, 2 * config.beats + 2)
+        if config.routing == "split-trees" and number % 2:
+            self.split = generator.randint(1, 3)
+            cycles = self.split + generator.randint(2, 4)
         self.rng = np.random.default_rng(generator.randrange(1 << 32))
         shape = (cycles, config.lanes)
         self.values = self.rng.integers(-256, 256, shape)
@@ -44,20 +57,29 @@ class Step:
         # What is not drained now would be part of a later step's sums.
         kernels = self.beats if config.routing == "banked" else config.kernels
         self.kernels = self.rng.integers(0, kernels, (*shape, config.tiles))
-        self.flags = {
-            "layer": number % 16,
-            "pool_first": generator.randrange(2),
-            "pool_last": generator.randrange(2),
-            "vector_end": generator.randrange(2),
-        }
+        self.flags = [
+            {
+                "layer": number % 16,
+                "pool_first": generator.randrange(2),
+                "pool_last": generator.randrange(2),
+                "vector_end": generator.randrange(2),
+            }
+            for _ in range(1 if self.split is None else 2)
+        ]
 
     def expected(self, config: EngineConfig) -> list[dict[str, Any]]:
         if self.discard:
             return []
-        sums = step_sums(config, self.values, self.weights, self.kernels, combine=self.combine)
+        operands = config, self.values, self.weights, self.kernels
+        if self.split is not None:
+            return [
+                {"sums": sums.tolist(), "beat": 0, **flags}
+                for sums, flags in zip(pair_sums(*operands, self.split), self.flags, strict=True)
+            ]
+        sums = step_sums(*operands, combine=self.combine)
         beats = []
         for number in range(self.beats):
-            flags = dict(self.flags)
+            flags = dict(self.flags[0])
             if config.routing == "banked":
                 flags["vector_end"] &= number == self.beats - 1
             beats.append({"sums": sums[number].tolist(), "beat": number, **flags})
@@ -92,7 +114,8 @@ def test_sums_equal_model(
         for step in steps:
             cycles = len(step.values)
             for cycle in range(cycles):
-                last = cycle == cycles - 1
+                split = cycle == step.split
+                last = cycle == cycles - 1 or split
                 # A step takes at least as long as the step before has beats to drain.
                 while generator.random() < idle or (last and now + 1 - spent < beats):
                     ctx.set(dut.step, {})
@@ -104,10 +127,11 @@ def test_sums_equal_model(
                     {
                         "first": cycle == 0,
                         "last": last,
+                        "split": split,
                         "beats": step.beats - 1,
                         "combine": step.combine,
                         "discard": step.discard,
-                        **step.flags,
+                        **step.flags[step.split is not None and cycle > step.split],
                     },
                 )
                 ctx.set(dut.values, step.values[cycle].tolist())
@@ -120,8 +144,8 @@ def test_sums_equal_model(
                 )
                 await ctx.tick()
                 now += 1
-            if not step.discard:
-                last_at.append(now - 1)
+                if last and not step.discard:
+                    last_at.append(now - 1)
             spent, beats = now, step.beats
         ctx.set(dut.step, {})
         ctx.set(dut.values, [0] * config.lanes)

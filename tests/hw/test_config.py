@@ -22,7 +22,14 @@ MakeEngine = Callable[..., EngineConfig]
         ({"kernels": 65}, "EngineConfig.kernels must be an integer in 1..64, not 65"),
         ({"groups": 3}, "EngineConfig.groups must be an integer in 1..2, not 3"),
         ({"lanes": 4, "groups": 3}, "EngineConfig.groups must be a divisor of 4 lanes, not 3"),
-        ({"routing": "x"}, "EngineConfig.routing must be banked or trees, not 'x'"),
+        (
+            {"routing": "x"},
+            "EngineConfig.routing must be banked, trees or split-trees, not 'x'",
+        ),
+        (
+            {"routing": "split-trees", "lanes": 3},
+            "EngineConfig.lanes must be even with split-tree routing, not 3",
+        ),
         (
             {"groups": 2, "routing": "trees"},
             "EngineConfig.groups must be 1 with adder-tree routing, not 2",

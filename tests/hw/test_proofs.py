@@ -1,12 +1,12 @@
 from collections.abc import Callable
 
 import pytest
-from amaranth.hdl import Array, Assert, Cat, Elaboratable, Module, Mux, Signal, Value, signed
+from amaranth.hdl import Array, Assert, C, Cat, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 
 from trencadis_hw.accumulate import BankedAccumulator
 from trencadis_hw.axi.full import AxiReader, AxiWriter
-from trencadis_hw.config import EngineConfig
+from trencadis_hw.config import EngineConfig, Routing
 from trencadis_hw.distribute import Collector, Distributor
 from trencadis_hw.emit import Emitter
 from trencadis_hw.feed_lists import ListFeeder
@@ -255,6 +255,11 @@ class TreeRouterSpec(Elaboratable):
         config, dut = self._config, self._dut
         m.submodules.dut = dut
         m.d.comb += Value.cast(dut.step).eq(any_value(len(Value.cast(dut.step))))
+        split, was_split = Signal(), Signal()
+        if config.routing == "split-trees":
+            m.d.comb += split.eq(any_value(1) & ~was_split)
+            m.d.sync += was_split.eq(split)
+        m.d.comb += dut.step.split.eq(split)
         kernel, odd = any_constant(config.kernel_bits), any_constant(1)
         products = []
         for lane in range(config.lanes):
@@ -270,10 +275,16 @@ class TreeRouterSpec(Elaboratable):
             owned = present & (Mux(odd, row.kernel1, row.kernel0) == kernel)
             products.append(Mux(owned, Mux(odd, odd_weight, even_weight), 0))
         cycles = TreeArray.latency_of(config) - 1
-        now = Signal(signed(16))
-        m.d.comb += now.eq(sum(products[1:], start=products[0]))
-        later = delay(m, Cat(now, dut.step.first), cycles, name="later")
-        total = Signal(signed(config.sum_bits))
+        half = config.lanes // 2
+        low, high, held, total = (
+            Signal(signed(config.sum_bits), name=name) for name in ("low", "high", "held", "total")
+        )
+        m.d.comb += [low.eq(sum(products[:half], C(0))), high.eq(sum(products[half:], C(0)))]
+        m.d.sync += held.eq(high)
+        first = dut.step.first
+        now = Mux(was_split & ~first, held, 0) + low + Mux(split, 0, high)
+        starts = first | was_split
+        later = delay(m, Cat(now[: config.sum_bits], starts), cycles, name="later")
         m.d.sync += total.eq(Mux(later[-1], 0, total) + later[:-1].as_signed())
         column = Array(dut.beat.sums[i] for i in range(config.columns))
         m.d.comb += Assert(
@@ -282,8 +293,9 @@ class TreeRouterSpec(Elaboratable):
         return m
 
 
-def test_tree_routing_loses_no_product_and_misroutes_none() -> None:
+@pytest.mark.parametrize("routing", ["trees", "split-trees"])
+def test_tree_routing_loses_no_product_and_misroutes_none(routing: Routing) -> None:
     config = EngineConfig(
-        lanes=2, tiles=2, kernels=2, routing="trees", sum_bits=18, dense_values=8, requantisers=1
+        lanes=2, tiles=2, kernels=2, routing=routing, sum_bits=18, dense_values=8, requantisers=1
     )
     prove(TreeRouterSpec(config), depth=TreeArray.latency_of(config) + 1)

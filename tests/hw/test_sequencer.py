@@ -7,7 +7,7 @@ import pytest
 from trencadis_hw import abi
 from trencadis_hw.abi import Destination, Target
 from trencadis_hw.config import EngineConfig
-from trencadis_hw.lane import Lane
+from trencadis_hw.lane import Lane, address_bits
 from trencadis_hw.sequencer import Sequencer
 from trencadis_hw.sequencer_model import layer_cycles, layer_issues
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
@@ -50,6 +50,24 @@ POOLED = layer_fields(
 )
 BACKWARDS = layer_fields(
     in_map=2, address=700, elem_x=-3, pool_w=2, pos_x=-11, out_w=1, entries=4, entry_step=5
+)
+PAIRED = layer_fields(
+    address=5,
+    elem_x=2,
+    elem_y=32,
+    pos_x=4,
+    pos_y=64,
+    pool_w=1,
+    pool_h=1,
+    out_w=1,
+    passes=1,
+    pass_rows=5,
+    slots=4,
+    slot_base=3,
+    slot_rows=1,
+    interval=4,
+    dense=1,
+    paired=1,
 )
 WAITING = layer_fields(in_map=1, passes=2, pass_rows=4, interval=9, beats=1, dense=1, tail=1)
 DENSE = layer_fields(slots=3, entries=5, entry_step=1, slot_rows=6, dense=1)
@@ -112,7 +130,7 @@ class Surroundings:
                 asked.append(bool(issue.valid and walked >= self.ended_after))
                 if issue.valid:
                     self.times.append(now)
-                    names = ("first", "last", "pool_first", "pool_last", "vector_end")
+                    names = ("first", "last", "split", "pool_first", "pool_last", "vector_end")
                     names += ("layer", "combine", "beats", "discard")
                     flags = {name: int(getattr(step, name)) for name in names}
                     pending.append({"address": issue.address, "slot": issue.slot, **flags})
@@ -159,6 +177,19 @@ def test_issues_equal_model(
     config: EngineConfig, layers: list[dict[str, int]], stall: float
 ) -> None:
     expected = expected_issues(layers, 3, address_bits=10)
+    surroundings = Surroundings(config, layers, stall)
+    surroundings.run(len(expected))
+    assert surroundings.issues[: len(expected)] == expected
+    assert surroundings.most_in_queue <= config.queue_beats
+
+
+@pytest.mark.parametrize("stall", [0.0, 0.9])
+@pytest.mark.parametrize("layers", [[PAIRED], [PAIRED, POOLED]], ids=["one", "two"])
+def test_paired_steps_equal_model(
+    engine: MakeEngine, layers: list[dict[str, int]], stall: float
+) -> None:
+    config = engine(lanes=4, routing="split-trees", slot_rows=16, layers=4, weight_rows=64)
+    expected = expected_issues(layers, 2, address_bits=address_bits(config))
     surroundings = Surroundings(config, layers, stall)
     surroundings.run(len(expected))
     assert surroundings.issues[: len(expected)] == expected

@@ -62,6 +62,12 @@ KERNELS = {
         ),
         bus_bits=128,
     ),
+    "split-trees": KernelConfig(
+        core=CoreConfig(
+            engines=(engine(lanes=6, kernels=2, routing="split-trees"),), sparse_input=True
+        ),
+        bus_bits=64,
+    ),
     "cores-chained": KernelConfig(
         core=CoreConfig(
             engines=(

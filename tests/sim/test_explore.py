@@ -52,6 +52,8 @@ def test_engines_of_the_grid_are_as_asked() -> None:
     many = list(grid(dense=True, kernels=16, weight_memory="block"))
     assert {engine.routing for engine in many} == {"banked"}
     assert all(engine.dense_values and not engine.list_entries for engine in many)
+    split = [e for e in grid(dense=True, kernels=2, weight_memory="block") if "split" in e.routing]
+    assert {engine.lanes for engine in split} == {4, 10}
     assert all(engine.columns % engine.requantisers == 0 for engine in few + many)
 
 

@@ -49,7 +49,7 @@ class Weights:
         """The resource, for a kernel."""
         core = 0.0
         for engine in kernel.core.engines:
-            trees = engine.routing == "trees" and self.branch
+            trees = engine.routing != "banked" and self.branch
             core += kernel.core.words * (
                 self.engine
                 + self.lane * engine.lanes
