@@ -52,8 +52,9 @@ def check_cycles(case: Any, build_dir: Path) -> None:
             taken.append(statistics.cycles - statistics.load_cycles)
     planned = 24 / group * case.schedule.period
     if case.schedule.static:
-        # Where in a burst the last beat falls makes some cycles of difference in all, not a word.
-        assert abs(taken[1] - taken[0] - planned) <= 4
+        # Where in a burst the last beat falls, and long walks of lists that lanes own, make some
+        # cycles of difference in all, but not one a word.
+        assert abs(taken[1] - taken[0] - planned) <= 8
     else:
         # An expectation, from bounds of what a layer may wait for.
         assert 0.7 * planned < taken[1] - taken[0] < 1.05 * planned
