@@ -10,7 +10,10 @@ from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.streams import Queue, connect_streams, delay
 
-__all__ = ["Reorder", "row_layout"]
+__all__ = ["DISTRIBUTED_ROWS", "Reorder", "row_layout"]
+
+DISTRIBUTED_ROWS = 32
+"""Up to this many rows the memory is distributed."""
 
 VECTORS = 64
 """Vectors that may be in the memory; more rows than these make no vector wait that is longer."""
@@ -156,6 +159,7 @@ class Reorder(wiring.Component):
             m.d.sync += base.eq(base + write_layer.data.vector_rows + 1)
 
         # All words are written and read at the same places.
+        style = "block" if config.reorder_rows > DISTRIBUTED_ROWS else "distributed"
         reads = []
         read_address = Signal(row_bits)
         for bank in range(banks):
@@ -163,7 +167,7 @@ class Reorder(wiring.Component):
                 shape=data.ArrayLayout(abi.KEY_BITS, self._words),
                 depth=config.reorder_rows,
                 init=[],
-                attrs={"ram_style": "block" if config.reorder_rows >= 64 else "distributed"},
+                attrs={"ram_style": style},
             )
             m.submodules[f"keys_{bank}"] = keys
             write, read = keys.write_port(), keys.read_port()

@@ -116,12 +116,13 @@ def test_without_a_streaming_selector_vectors_need_no_order(
     engine: Callable[..., EngineConfig],
 ) -> None:
     dut = RowSplit(engine(select_rows=0), load_bits=LOAD_BITS)
-    layers = [0, 3] * ORDER_DEPTH
+    count = ORDER_DEPTH + 5
+    layers = [0, 3] * count
     rows = [
         {"keys": [n % 256, 0], "mask": 1, "number": 0, "last": 1, "layer": layer}
         for n, layer in enumerate(layers)
     ]
-    sinks = [Sink(dut.all, ORDER_DEPTH), Sink(dut.whole, ORDER_DEPTH)]
+    sinks = [Sink(dut.all, count), Sink(dut.whole, count)]
 
     async def drive(ctx: Context) -> None:
         packed = [abi.SELECT.pack(selection=s, whole=whole, k=1) for s, whole in LAYERS]
