@@ -69,6 +69,7 @@ class Pool(wiring.Component):
         m = Module()
         config = self._config
         kept: Value = Value.cast(self.pooled.sums)
+        ports = None
         if config.beats > 1:
             m.submodules.largest = largest = memory.Memory(
                 shape=config.sum_bits * config.columns,
@@ -77,13 +78,15 @@ class Pool(wiring.Component):
                 attrs={"ram_style": "distributed"},
             )
             write, read = largest.write_port(), largest.read_port(domain="comb")
+            ports = write, read
             kept = read.data
         best = []
         for column in range(config.columns):
             new = self.beat.sums[column]
             old = kept.word_select(column, config.sum_bits).as_signed()
             best.append(Mux(self.beat.pool_first | (new > old), new, old))
-        if config.beats > 1:
+        if ports is not None:
+            write, read = ports
             m.d.comb += [
                 read.addr.eq(self.beat.beat),
                 write.addr.eq(self.beat.beat),

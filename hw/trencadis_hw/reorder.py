@@ -82,6 +82,7 @@ class Reorder(wiring.Component):
     keys: data.View
     reserve: Signal
     free_rows: Signal
+    rows_0: stream.Interface
     load: LoadInterface
 
     def __init__(
