@@ -80,7 +80,8 @@ class EngineConfig:
     reorder_rows: int = 256
     """Rows of the memory that puts activations back into index order. A power of two."""
     select_rows: int = 16
-    """Rows of `requantisers` activations in the longest vector the streaming k-WTA takes."""
+    """Rows of `requantisers` activations in the longest vector the streaming k-WTA takes; 0 leaves
+    it out."""
     whole_rows: int = 0
     """Rows in the longest vector the k-WTA for whole layers takes; 0 leaves it out."""
     tables: int = 0
@@ -101,7 +102,7 @@ class EngineConfig:
         _check_range(self, "requantisers", 1, 32)
         _check_range(self, "requantise_rows", 1, 1 << 16)
         _check_range(self, "reorder_rows", 2, 1 << 12)
-        _check_range(self, "select_rows", 1, 256)
+        _check_range(self, "select_rows", 0, 256)
         _check_range(self, "whole_rows", 0, 1 << 12)
         _check_range(self, "tables", 0, 16)
         _check_range(self, "layers", 1, 16)
@@ -177,6 +178,11 @@ class EngineConfig:
     def kernel_bits(self) -> int:
         """Width of a kernel ID."""
         return max(1, (self.kernels - 1).bit_length())
+
+    @property
+    def layer_bits(self) -> int:
+        """Width of a layer's number."""
+        return max(1, (self.layers - 1).bit_length())
 
     @property
     def columns(self) -> int:

@@ -114,25 +114,26 @@ class Emitter(wiring.Component):
         m.d.comb += [list_address.eq(address), line_address.eq(row_address)]
         with m.If(~inside):
             m.d.comb += [list_address.eq(layer.address), line_address.eq(layer.address)]
-        list_end, at_end, map_end = Signal(), Signal(), Signal()
+        list_end, line_end, at_end, map_end = Signal(), Signal(), Signal(), Signal()
+        next_address = Signal(bits)
         m.d.comb += [
-            at_end.eq((column == layer.width) & (line == layer.height)),
+            line_end.eq(column == layer.width),
+            next_address.eq(
+                Mux(line_end, line_address, list_address)
+                + Mux(line_end, layer.row_step, layer.pitch)
+            ),
+            at_end.eq(line_end & (line == layer.height)),
             map_end.eq(list_end & at_end),
         ]
         with m.If(list_end):
             m.d.sync += [
                 inside.eq(1),
                 column.eq(column + 1),
-                address.eq(list_address + layer.pitch),
-                row_address.eq(line_address),
+                address.eq(next_address),
+                row_address.eq(Mux(line_end, next_address, line_address)),
             ]
-            with m.If(column == layer.width):
-                m.d.sync += [
-                    column.eq(0),
-                    line.eq(line + 1),
-                    address.eq(line_address + layer.row_step),
-                    row_address.eq(line_address + layer.row_step),
-                ]
+            with m.If(line_end):
+                m.d.sync += [column.eq(0), line.eq(line + 1)]
             with m.If(map_end):
                 m.d.sync += [inside.eq(0), line.eq(0)]
 
@@ -143,14 +144,15 @@ class Emitter(wiring.Component):
                 m.d.comb += lowest.eq(i)
         rest = mask & (mask - 1)
         index = Signal(range(config.reorder_rows * width))
-        m.d.comb += index.eq(row.number * width + lowest)
+        m.d.comb += index.eq(Cat(lowest, row.number))
 
-        count = Signal(bits)
+        count, counted = Signal(bits), Signal(bits)
+        m.d.comb += counted.eq(count + 1)
         owner = Signal(8)
         owner_base = Signal(len(index))
         owned = layer.emission == abi.Emission.OWNED
         beyond = owned & (index >= owner_base + layer.block)
-        full = count == layer.pitch
+        full, fills = count == layer.pitch, counted == layer.pitch
 
         write = self.writes.payload.write
         m.d.comb += [
@@ -159,7 +161,7 @@ class Emitter(wiring.Component):
             write.owned.eq(owned),
             write.owner.eq(owner),
             write.address.eq(list_address + count),
-            write.base.eq(Mux(second, layer.base + layer.size, layer.base)),
+            write.base.eq(layer.base + Mux(second, layer.size, 0)),
             write.size.eq(layer.size),
         ]
         for i in range(width):
@@ -205,7 +207,7 @@ class Emitter(wiring.Component):
                             row_end.eq(self.writes.ready & ~rest.any()),
                         ]
                         with m.If(self.writes.ready):
-                            m.d.sync += count.eq(count + 1)
+                            m.d.sync += count.eq(counted)
                         with m.If(self.writes.ready & ~finished):
                             m.d.sync += mask.eq(rest)
                 with m.Else():
@@ -215,7 +217,7 @@ class Emitter(wiring.Component):
                 with m.If(row_end & row.last):
                     m.next = "end"
                     with m.If(
-                        (layer.emission == abi.Emission.LISTS) & (count + mask.any() == layer.pitch)
+                        (layer.emission == abi.Emission.LISTS) & Mux(mask.any(), fills, full)
                     ):
                         end_list()
             with m.State("end"):
@@ -224,15 +226,14 @@ class Emitter(wiring.Component):
                     write.enable.eq(~full),
                 ]
                 with m.If(self.writes.ready):
-                    m.d.sync += count.eq(count + 1)
+                    m.d.sync += count.eq(counted)
                     with m.If(owned):
                         next_owner()
                     with m.If(
                         Mux(
                             owned,
                             owner == layer.owners,
-                            (layer.emission == abi.Emission.TERMINATED)
-                            | (count + 1 == layer.pitch),
+                            (layer.emission == abi.Emission.TERMINATED) | fills,
                         )
                     ):
                         end_list()

@@ -122,18 +122,8 @@ class OutputStage(wiring.Component):
         ]
 
         # Every word goes its own way from here.
-        queues = []
         for word in range(words):
-            rows = Queue(row_layout(config), 4)
-            m.submodules[f"rows_{word}"] = rows
-            m.d.comb += rows.i.payload.eq(reorder.rows.payload[word])
-            queues.append(rows)
-            self._select_and_emit(m, word, rows.o)
-        room = Cat(rows.i.ready for rows in queues).all()
-        m.d.comb += [
-            reorder.rows.ready.eq(room),
-            *(rows.i.valid.eq(reorder.rows.valid & room) for rows in queues),
-        ]
+            self._select_and_emit(m, word, getattr(reorder, f"rows_{word}"))
         for component in (serialiser, reorder):
             wiring.connect(m, wiring.flipped(load), component.load)
         return m
@@ -208,25 +198,29 @@ class OutputStage(wiring.Component):
         config, load = self._config, self.load
         load_bits = self._load_bits
         split = RowSplit(config, load_bits=load_bits)
-        short = StreamSelector(config, load_bits=load_bits)
-        merge = RowMerge(config)
         emitter = Emitter(config, load_bits=load_bits)
         m.submodules[f"split_{word}"] = split
-        m.submodules[f"select_{word}"] = short
-        m.submodules[f"merge_{word}"] = merge
         m.submodules[f"emit_{word}"] = emitter
-        components = [split, short, emitter]
+        components: list[RowSplit | StreamSelector | WholeSelector | Emitter] = [split, emitter]
         connect_streams(m, source=rows, sink=split.i)
-        connect_streams(m, source=split.short, sink=short.i)
-        connect_streams(m, source=short.o, sink=merge.short)
-        # A vector's place in the order is known to `merge` a cycle later.
-        m.submodules[f"waiting_{word}"] = waiting = Queue(row_layout(config), 2)
-        connect_streams(m, source=split.all, sink=waiting.i)
-        connect_streams(m, source=waiting.o, sink=merge.all)
-        connect_streams(m, source=split.order, sink=merge.order)
+        selected = split.all
+        if config.select_rows:
+            short = StreamSelector(config, load_bits=load_bits)
+            merge = RowMerge(config)
+            m.submodules[f"select_{word}"] = short
+            m.submodules[f"merge_{word}"] = merge
+            components.append(short)
+            connect_streams(m, source=split.short, sink=short.i)
+            connect_streams(m, source=short.o, sink=merge.short)
+            # A vector's place in the order is known to `merge` a cycle later.
+            m.submodules[f"waiting_{word}"] = waiting = Queue(row_layout(config), 2)
+            connect_streams(m, source=split.all, sink=waiting.i)
+            connect_streams(m, source=waiting.o, sink=merge.all)
+            connect_streams(m, source=split.order, sink=merge.order)
+            selected = merge.o
         # Winners in the same row are emitted one by one, while the selector has no cycle to spare.
         m.submodules[f"winners_{word}"] = winners = Queue(row_layout(config), WINNER_ROWS)
-        connect_streams(m, source=merge.o, sink=winners.i)
+        connect_streams(m, source=selected, sink=winners.i)
         connect_streams(m, source=winners.o, sink=emitter.rows)
         connect_streams(
             m, source=emitter.writes, sink=wiring.flipped(getattr(self, f"writes_{word}"))

@@ -17,7 +17,7 @@ def pooled_layout(config: EngineConfig, words: int) -> data.StructLayout:
             "sums": data.ArrayLayout(
                 data.ArrayLayout(signed(config.sum_bits), config.columns), words
             ),
-            "layer": 4,
+            "layer": config.layer_bits,
             "vector_end": 1,
         }
     )
@@ -26,9 +26,9 @@ def pooled_layout(config: EngineConfig, words: int) -> data.StructLayout:
 class Pool(wiring.Component):
     """Keep, for every kernel and column, the largest sum of a pooling window.
 
-    The steps of a window follow each other, so one memory row a kernel is enough. Requantisation
-    does not decrease, so the maximum of sums is the maximum of keys, at a fraction of the
-    requantisers' work.
+    The steps of a window follow each other, so one memory row a kernel is enough; where a step is
+    one beat, the maxima that are given are all there is to keep. Requantisation does not decrease,
+    so the maximum of sums is the maximum of keys, at a fraction of the requantisers' work.
 
     Latency 1 cycle, one beat a cycle.
 
@@ -68,27 +68,35 @@ class Pool(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.largest = largest = memory.Memory(
-            shape=config.sum_bits * config.columns,
-            depth=max(2, config.beats),
-            init=[],
-            attrs={"ram_style": "distributed"},
-        )
-        write, read = largest.write_port(), largest.read_port(domain="comb")
+        kept: Value = Value.cast(self.pooled.sums)
+        ports = None
+        if config.beats > 1:
+            m.submodules.largest = largest = memory.Memory(
+                shape=config.sum_bits * config.columns,
+                depth=config.beats,
+                init=[],
+                attrs={"ram_style": "distributed"},
+            )
+            write, read = largest.write_port(), largest.read_port(domain="comb")
+            ports = write, read
+            kept = read.data
         best = []
         for column in range(config.columns):
             new = self.beat.sums[column]
-            old = read.data.word_select(column, config.sum_bits).as_signed()
+            old = kept.word_select(column, config.sum_bits).as_signed()
             best.append(Mux(self.beat.pool_first | (new > old), new, old))
-        m.d.comb += [
-            read.addr.eq(self.beat.beat),
-            write.addr.eq(self.beat.beat),
-            write.data.eq(Cat(*best)),
-            write.en.eq(self.valid),
-        ]
-        m.d.sync += [
-            self.pooled_valid.eq(self.valid & self.beat.pool_last),
-            self.pooled.eq(self.beat),
-            Value.cast(self.pooled.sums).eq(Cat(*best)),
-        ]
+        if ports is not None:
+            write, read = ports
+            m.d.comb += [
+                read.addr.eq(self.beat.beat),
+                write.addr.eq(self.beat.beat),
+                write.data.eq(Cat(*best)),
+                write.en.eq(self.valid),
+            ]
+        m.d.sync += self.pooled_valid.eq(self.valid & self.beat.pool_last)
+        with m.If(self.valid):
+            m.d.sync += [
+                self.pooled.eq(self.beat),
+                Value.cast(self.pooled.sums).eq(Cat(*best)),
+            ]
         return m

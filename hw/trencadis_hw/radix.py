@@ -7,7 +7,9 @@ largest. What lies above it is in, so k shrinks by its count. After the last dig
 the k-th largest key, and k is how many activations equal to it are still to be taken.
 """
 
-from amaranth.hdl import Module, Mux, Signal, Value
+from collections.abc import Sequence
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -36,6 +38,25 @@ def threshold_layout(most: int) -> data.StructLayout:
     return data.StructLayout({"digits": abi.KEY_BITS, "k": range(most + 1)})
 
 
+def count_ones(bits: Sequence[Value]) -> Value:
+    """How many of some bits are set.
+
+    Made of gates: the count of six bits is one level of LUTs, where adders would each be a carry
+    chain.
+    """
+    if len(bits) == 1:
+        return bits[0]
+    half = 1 << ((len(bits) - 1).bit_length() - 1)
+    low, high = count_ones(bits[:half]), count_ones(bits[half:])
+    total: list[Value] = []
+    carry: Value = C(0, 1)
+    for i in range(len(low)):
+        a, b = low[i], high[i] if i < len(high) else C(0, 1)
+        total.append(a ^ b ^ carry)
+        carry = (a & b) | (carry & (a ^ b))
+    return Cat(*total, carry)[: len(bits).bit_length()]
+
+
 class DigitCounter(wiring.Component):
     """Count the candidates of a vector by one digit and find that digit of the k-th largest.
 
@@ -55,7 +76,8 @@ class DigitCounter(wiring.Component):
     last : In(1)
         It is the last row of its vector.
     number : In(range(DIGITS))
-        The digit to find, 0 for the most significant.
+        The digit to find, 0 for the most significant; the same from a vector's first row to
+        `found_valid`.
     threshold : In(threshold_layout)
         The digits found before; constant during a vector.
     found_valid : Out(1)
@@ -114,7 +136,6 @@ class DigitCounter(wiring.Component):
         # Add them up over the rows of the vector.
         counted, ends = Signal(), Signal()
         starts = Signal(init=1)
-        number = Signal(range(DIGITS), reset_less=True)
         threshold = Signal(threshold_layout(self._most), reset_less=True)
         done = Signal()
         totals = [
@@ -124,18 +145,16 @@ class DigitCounter(wiring.Component):
         m.d.sync += [
             counted.eq(self.valid),
             ends.eq(self.valid & self.last),
-            number.eq(self.number),
             threshold.eq(self.threshold),
             done.eq(ends),
         ]
         with m.If(counted):
             m.d.sync += starts.eq(ends)
             for total, signal in zip(totals, reach, strict=True):
-                count = sum((signal[i] for i in range(1, width)), start=signal[0])
+                count = count_ones([signal[i] for i in range(width)])
                 m.d.sync += total.eq(Mux(starts, 0, total) + count)
 
         # Compare, a cycle before the subtraction: a carry chain in each is enough.
-        number_now = Signal(range(DIGITS), reset_less=True)
         threshold_now = Signal(threshold_layout(self._most), reset_less=True)
         compared = Signal()
         reached = Signal(len(digits), reset_less=True)
@@ -143,13 +162,10 @@ class DigitCounter(wiring.Component):
             Signal(range(self._most + 1), name=f"above_{digit}", reset_less=True)
             for digit in digits
         ]
-        number_then = Signal(range(DIGITS), reset_less=True)
         threshold_then = Signal(threshold_layout(self._most), reset_less=True)
         m.d.sync += [
-            number_now.eq(number),
             threshold_now.eq(threshold),
             compared.eq(done),
-            number_then.eq(number_now),
             threshold_then.eq(threshold_now),
         ]
         for i, total in enumerate(totals):
@@ -170,7 +186,7 @@ class DigitCounter(wiring.Component):
             self.found.k.eq(threshold_then.k - inside),
             self.found.digits.eq(threshold_then.digits),
         ]
-        with m.Switch(number_then):
+        with m.Switch(self.number):
             for i in range(DIGITS):
                 with m.Case(i):
                     low = abi.KEY_BITS - DIGIT_BITS * (i + 1)
@@ -196,7 +212,7 @@ def rank_row(m: Module, *, keys: data.View, mask: Value, largest: Value, width: 
         m.d.comb += [
             ranks.greater[i].eq(mask[i] & (keys[i] > largest)),
             ranks.equal[i].eq(mask[i] & (keys[i] == largest)),
-            ranks.before[i + 1].eq(ranks.before[i] + ranks.equal[i]),
+            ranks.before[i + 1].eq(count_ones([ranks.equal[j] for j in range(i + 1)])),
         ]
     return ranks
 

@@ -10,7 +10,15 @@ from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.streams import Queue, connect_streams, delay
 
-__all__ = ["Reorder", "row_layout"]
+__all__ = ["DISTRIBUTED_ROWS", "Reorder", "row_layout"]
+
+DISTRIBUTED_ROWS = 32
+"""Up to this many rows the memory is distributed."""
+
+VECTORS = 64
+"""Vectors that may be in the memory; more rows than these make no vector wait that is longer."""
+WAITING_ROWS = 8
+"""Rows that may wait for the rest of the output stage, for every word."""
 
 
 def row_layout(config: EngineConfig) -> data.StructLayout:
@@ -25,7 +33,7 @@ def row_layout(config: EngineConfig) -> data.StructLayout:
             "mask": config.requantisers,
             "number": range(config.reorder_rows),
             "last": 1,
-            "layer": 4,
+            "layer": config.layer_bits,
         }
     )
 
@@ -61,8 +69,8 @@ class Reorder(wiring.Component):
         Rows to set aside, as `Serialiser` reports them.
     free_rows : Out
         Rows neither filled nor set aside.
-    rows : Out(stream of row_layout for every word)
-        The vectors' rows.
+    rows_0, ... : Out(stream of row_layout)
+        The vectors' rows, a word each.
     load : In(LoadSignature)
         Image rows.
     """
@@ -74,7 +82,7 @@ class Reorder(wiring.Component):
     keys: data.View
     reserve: Signal
     free_rows: Signal
-    rows: stream.Interface
+    rows_0: stream.Interface
     load: LoadInterface
 
     def __init__(
@@ -86,6 +94,7 @@ class Reorder(wiring.Component):
         self._words = words
         self._key_latency = key_latency
         self._keys = data.ArrayLayout(abi.KEY_BITS, config.requantisers)
+        rows = Out(stream.Signature(row_layout(config)))
         super().__init__(
             {
                 "valid": In(1),
@@ -94,13 +103,9 @@ class Reorder(wiring.Component):
                 "vector_end": In(1),
                 "keys": In(data.ArrayLayout(self._keys, words)),
                 "reserve": In(range(config.reorder_rows + 1)),
-                # The stubs know only the old name of `init`.
-                "free_rows": Out(
-                    range(config.reorder_rows + 1),
-                    init=config.reorder_rows,  # pyright: ignore[reportCallIssue]
-                ),
-                "rows": Out(stream.Signature(data.ArrayLayout(row_layout(config), words))),
+                "free_rows": Out(range(config.reorder_rows + 1)),
                 "load": In(LoadSignature(load_bits)),
+                **{f"rows_{word}": rows for word in range(words)},
             }
         )
 
@@ -144,7 +149,8 @@ class Reorder(wiring.Component):
         write_layer = layers.read_port(domain="comb")
         m.d.comb += write_layer.addr.eq(layer)
         base = Signal(row_bits)
-        complete = Queue(data.StructLayout({"layer": 4}), config.reorder_rows)
+        most_vectors = min(VECTORS, config.reorder_rows)
+        complete = Queue(data.StructLayout({"layer": config.layer_bits}), most_vectors)
         m.submodules.complete = complete
         m.d.comb += [
             complete.i.valid.eq(valid[-1] & vector_end),
@@ -153,30 +159,32 @@ class Reorder(wiring.Component):
         with m.If(valid[-1] & vector_end):
             m.d.sync += base.eq(base + write_layer.data.vector_rows + 1)
 
+        # All words are written and read at the same places.
+        style = "block" if config.reorder_rows > DISTRIBUTED_ROWS else "distributed"
         reads = []
         read_address = Signal(row_bits)
-        for word in range(self._words):
-            reads.append([])
-            for bank in range(banks):
-                keys = memory.Memory(
-                    shape=abi.KEY_BITS,
-                    depth=config.reorder_rows,
-                    init=[],
-                    attrs={"ram_style": "block" if config.reorder_rows > 64 else "distributed"},
-                )
-                m.submodules[f"keys_{word}_{bank}"] = keys
-                write, read = keys.write_port(), keys.read_port()
-                m.d.comb += [
-                    write.addr.eq(base + scatter[f"row{bank}"]),
-                    write.data.eq(Array(self.keys[word])[scatter[f"source{bank}"]]),
-                    write.en.eq(valid[-1] & scatter[f"valid{bank}"]),
-                    read.addr.eq(read_address),
-                ]
-                reads[-1].append(read.data)
+        for bank in range(banks):
+            keys = memory.Memory(
+                shape=data.ArrayLayout(abi.KEY_BITS, self._words),
+                depth=config.reorder_rows,
+                init=[],
+                attrs={"ram_style": style},
+            )
+            m.submodules[f"keys_{bank}"] = keys
+            write, read = keys.write_port(), keys.read_port()
+            m.d.comb += [
+                write.addr.eq(base + scatter[f"row{bank}"]),
+                write.en.eq(valid[-1] & scatter[f"valid{bank}"]),
+                read.addr.eq(read_address),
+            ]
+            for word in range(self._words):
+                source = scatter[f"source{bank}"]
+                m.d.comb += write.data[word].eq(Array(self.keys[word])[source])
+            reads.append(read.data)
 
-        # Read side: the queue has room for the two rows under way when `rows` stalls.
-        rows_shape = data.ArrayLayout(row_layout(config), self._words)
-        m.submodules.queue = queue = Queue(rows_shape, 4)
+        # Read side: the queues have room for the two rows under way when one of them stalls.
+        queues = [Queue(row_layout(config), WAITING_ROWS) for _ in range(self._words)]
+        room = Cat(queue.level <= WAITING_ROWS - 3 for queue in queues).all()
         read_layer = layers.read_port(domain="comb")
         gather = gather_table.read_port()
         number = Signal(range(config.reorder_rows))
@@ -185,12 +193,19 @@ class Reorder(wiring.Component):
         m.d.comb += [
             read_layer.addr.eq(complete.o.payload.layer),
             last.eq(number == read_layer.data.vector_rows),
-            issue.eq(complete.o.valid & (queue.level < 2)),
+            issue.eq(complete.o.valid & room),
             complete.o.ready.eq(issue & last),
             gather.addr.eq(gather_row),
             gather_row.eq(read_layer.data.gather_base + number),
         ]
-        m.d.sync += self.free_rows.eq(self.free_rows + issue - self.reserve)
+        free_rows = Signal.like(self.free_rows, init=config.reorder_rows)
+        m.d.sync += free_rows.eq(free_rows + issue - self.reserve)
+        m.d.comb += self.free_rows.eq(free_rows)
+        if most_vectors < config.reorder_rows:
+            vectors = Signal(range(most_vectors + 1))
+            m.d.sync += vectors.eq(vectors + self.reserve.any() - complete.o.ready)
+            with m.If(vectors == most_vectors):
+                m.d.comb += self.free_rows.eq(0)
         with m.If(issue):
             m.d.sync += [read_address.eq(read_address + 1), number.eq(number + 1)]
             with m.If(last):
@@ -209,14 +224,14 @@ class Reorder(wiring.Component):
         ]
         with m.If(last):
             m.d.sync += fetched.mask.eq((2 << read_layer.data.last_count[: banks.bit_length()]) - 1)
-        ordered = Signal(rows_shape, reset_less=True)
-        for word in range(self._words):
-            m.d.sync += ordered[word].eq(fetched)
+        for word, queue in enumerate(queues):
+            m.submodules[f"queue_{word}"] = queue
+            ordered = Signal(row_layout(config), name=f"ordered_{word}", reset_less=True)
+            m.d.sync += ordered.eq(fetched)
             for i in range(banks):
-                m.d.sync += ordered[word].keys[i].eq(Array(reads[word])[gather.data[f"bank{i}"]])
-        m.d.comb += [
-            queue.i.valid.eq(arrived),
-            queue.i.payload.eq(ordered),
-        ]
-        connect_streams(m, source=queue.o, sink=wiring.flipped(self.rows))
+                chosen = Array(read[word] for read in reads)[gather.data[f"bank{i}"]]
+                m.d.sync += ordered.keys[i].eq(chosen)
+            m.d.comb += [queue.i.valid.eq(arrived), queue.i.payload.eq(ordered)]
+            rows = getattr(self, f"rows_{word}")
+            connect_streams(m, source=queue.o, sink=wiring.flipped(rows))
         return m

@@ -1,6 +1,6 @@
 """Sending rows of vectors down one of several paths, and bringing them together again."""
 
-from amaranth.hdl import Module, Signal
+from amaranth.hdl import C, Module, Signal, Value
 from amaranth.lib import memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -34,7 +34,8 @@ class RowSplit(wiring.Component):
     all, short, whole : Out(stream of row_layout)
         Rows of layers without k-WTA, with streaming k-WTA, with k-WTA over whole layers.
     order : Out(stream of bit)
-        For every vector on one of the first two: whether it took `short`.
+        For every vector on one of the first two: whether it took `short`. Nothing without a
+        streaming selector.
     load : In(LoadSignature)
         Image rows.
     """
@@ -73,22 +74,24 @@ class RowSplit(wiring.Component):
         m.d.comb += layer.addr.eq(self.i.payload.layer)
         for path in (self.all, self.short, self.whole):
             m.d.comb += path.payload.eq(self.i.payload)
-        # A vector takes its place in the order when its first row is offered.
-        m.submodules.queue = queue = Queue(1, ORDER_DEPTH)
-        connect_streams(m, source=queue.o, sink=wiring.flipped(self.order))
         short = layer.data.selection != abi.Selection.ALL
         whole = short & layer.data.whole
-        first = self.i.payload.number == 0
-        entered = Signal()
-        open_ = ~first | entered | queue.i.ready
-        m.d.comb += [
-            queue.i.payload.eq(short),
-            queue.i.valid.eq(self.i.valid & first & ~entered & ~whole),
-        ]
-        with m.If(queue.i.valid & queue.i.ready):
-            m.d.sync += entered.eq(1)
-        with m.If(self.i.valid & self.i.ready):
-            m.d.sync += entered.eq(0)
+        open_: Value = C(1, 1)
+        if self._config.select_rows:
+            # A vector takes its place in the order when its first row is offered.
+            m.submodules.queue = queue = Queue(1, ORDER_DEPTH)
+            connect_streams(m, source=queue.o, sink=wiring.flipped(self.order))
+            first = self.i.payload.number == 0
+            entered = Signal()
+            open_ = ~first | entered | queue.i.ready
+            m.d.comb += [
+                queue.i.payload.eq(short),
+                queue.i.valid.eq(self.i.valid & first & ~entered & ~whole),
+            ]
+            with m.If(queue.i.valid & queue.i.ready):
+                m.d.sync += entered.eq(1)
+            with m.If(self.i.valid & self.i.ready):
+                m.d.sync += entered.eq(0)
         with m.If(whole):
             m.d.comb += [self.whole.valid.eq(self.i.valid), self.i.ready.eq(self.whole.ready)]
         for path, chosen in ((self.all, ~short), (self.short, short & ~whole)):

@@ -1,6 +1,6 @@
 """Streaming k-WTA: winners among the channels of a position, as fast as the requantisers."""
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import data, memory, stream, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -9,17 +9,42 @@ from trencadis_hw.config import EngineConfig
 from trencadis_hw.layouts import layout_of
 from trencadis_hw.load import LoadInterface, LoadSignature, add_load_port
 from trencadis_hw.radix import (
+    DIGIT_BITS,
     DIGITS,
     DigitCounter,
     choose_winners,
     rank_row,
     ranks_layout,
-    threshold_layout,
 )
 from trencadis_hw.reorder import row_layout
 from trencadis_hw.streams import Queue, connect_streams
 
 __all__ = ["StreamSelector"]
+
+
+VECTORS = 32
+"""Vectors that may be in the selector."""
+PENDING = 8
+"""Vectors whose digit a stage may be looking for, or have found: enough for one a cycle."""
+
+
+def _found_layout(most: int, digits: int) -> data.StructLayout:
+    """What `digits` stages have found: as in `threshold_layout`, but for digits that are 0."""
+    return data.StructLayout({"digits": DIGIT_BITS * digits, "k": range(most + 1)})
+
+
+def _entry_layout(config: EngineConfig, digits: int) -> data.StructLayout:
+    """A row between stages, of which `digits` have been passed: what the next ones need of it."""
+    most = config.select_rows * config.requantisers
+    return data.StructLayout(
+        {"row": _kept_layout(config), "threshold": _found_layout(most, digits)}
+    )
+
+
+def _kept_layout(config: EngineConfig) -> data.StructLayout:
+    """A row in a stage: `row_layout` but for what is the same in a vector, or can be counted."""
+    keys = data.ArrayLayout(abi.KEY_BITS, config.requantisers)
+    return data.StructLayout({"keys": keys, "mask": config.requantisers, "last": 1})
 
 
 class _Stage(wiring.Component):
@@ -31,39 +56,55 @@ class _Stage(wiring.Component):
     def __init__(self, config: EngineConfig, number: int) -> None:
         self._config = config
         self._number = number
-        self._most = config.select_rows * config.requantisers
-        self._threshold = threshold_layout(self._most)
-        shape = data.StructLayout({"row": row_layout(config), "threshold": self._threshold})
-        self._shape = shape
-        super().__init__({"i": In(stream.Signature(shape)), "o": Out(stream.Signature(shape))})
+        super().__init__(
+            {
+                "i": In(stream.Signature(_entry_layout(config, number))),
+                "o": Out(stream.Signature(_entry_layout(config, number + 1))),
+            }
+        )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config
-        m.submodules.counter = counter = DigitCounter(config.requantisers, self._most)
+        most = config.select_rows * config.requantisers
+        m.submodules.counter = counter = DigitCounter(config.requantisers, most)
         # Deep enough for the longest vector and the rows that come while its digit is chosen.
-        m.submodules.rows = rows = Queue(row_layout(config), config.select_rows + 8)
-        m.submodules.found = found = Queue(self._threshold, config.select_rows + 8)
+        m.submodules.rows = rows = Queue(_kept_layout(config), config.select_rows + 8)
+        m.submodules.found_digits = found = Queue(_found_layout(most, self._number + 1), PENDING)
+        # The counter does not wait: what it will have found has its place reserved.
+        pending = Signal(range(PENDING + 1))
+        room = pending != PENDING
+        begun, ended = Signal(), Signal()
         accepted = self.i.payload
         m.d.comb += [
             rows.i.payload.eq(accepted.row),
-            rows.i.valid.eq(self.i.valid),
-            self.i.ready.eq(rows.i.ready),
+            rows.i.valid.eq(self.i.valid & room),
+            self.i.ready.eq(rows.i.ready & room),
             counter.valid.eq(self.i.valid & self.i.ready),
             counter.keys.eq(accepted.row.keys),
             counter.mask.eq(accepted.row.mask),
             counter.last.eq(accepted.row.last),
             counter.number.eq(self._number),
-            counter.threshold.eq(accepted.threshold),
-            found.i.payload.eq(counter.found),
+            counter.threshold.k.eq(accepted.threshold.k),
+            _first(counter.threshold.digits, self._number).eq(accepted.threshold.digits),
+            found.i.payload.k.eq(counter.found.k),
+            found.i.payload.digits.eq(_first(counter.found.digits, self._number + 1)),
             found.i.valid.eq(counter.found_valid),
             self.o.payload.row.eq(rows.o.payload),
             self.o.payload.threshold.eq(found.o.payload),
             self.o.valid.eq(rows.o.valid & found.o.valid),
             rows.o.ready.eq(self.o.ready & found.o.valid),
             found.o.ready.eq(self.o.ready & rows.o.valid & rows.o.payload.last),
+            begun.eq(counter.valid & counter.last),
+            ended.eq(found.o.valid & found.o.ready),
         ]
+        m.d.sync += pending.eq(pending + begun - ended)
         return m
+
+
+def _first(digits: Value, count: int) -> Value:
+    """The first, most significant ones of a key's digits."""
+    return digits[abi.KEY_BITS - DIGIT_BITS * count :]
 
 
 class StreamSelector(wiring.Component):
@@ -120,22 +161,37 @@ class StreamSelector(wiring.Component):
             if number:
                 connect_streams(m, source=stages[number - 1].o, sink=stage.i)
 
-        begun = layers.read_port(domain="comb")
+        # A vector's layer, and whether it is to be selected exactly, wait beside the stages.
+        vector = data.StructLayout({"layer": config.layer_bits, "exact": 1})
+        m.submodules.vectors = vectors = Queue(vector, VECTORS)
+        begins = Signal(init=1)
+        open_ = ~begins | vectors.i.ready
+        layer = layers.read_port(domain="comb")
+        accepted = self.i.payload
+        entry = stages[0].i.payload
         m.d.comb += [
-            begun.addr.eq(self.i.payload.layer),
-            stages[0].i.payload.row.eq(self.i.payload),
-            stages[0].i.payload.threshold.k.eq(begun.data.k),
-            stages[0].i.valid.eq(self.i.valid),
-            self.i.ready.eq(stages[0].i.ready),
+            layer.addr.eq(accepted.layer),
+            vectors.i.payload.layer.eq(accepted.layer),
+            vectors.i.payload.exact.eq(layer.data.selection == abi.Selection.EXACT),
+            vectors.i.valid.eq(self.i.valid & begins & stages[0].i.ready),
+            entry.row.keys.eq(accepted.keys),
+            entry.row.mask.eq(accepted.mask),
+            entry.row.last.eq(accepted.last),
+            entry.threshold.k.eq(layer.data.k),
+            stages[0].i.valid.eq(self.i.valid & open_),
+            self.i.ready.eq(stages[0].i.ready & open_),
         ]
+        with m.If(self.i.valid & self.i.ready):
+            m.d.sync += begins.eq(accepted.last)
 
         # Compare with the threshold first; who wins depends on the rows before, a cycle later.
         counted = stages[-1].o
         width = config.requantisers
-        compared = Signal()
+        number = Signal(range(config.reorder_rows))
+        compared, starts, exact = Signal(), Signal(), Signal()
         row = Signal(row_layout(config), reset_less=True)
         ranks = Signal(ranks_layout(width), reset_less=True)
-        first = Signal(stages[-1].o.payload.threshold.k.shape(), reset_less=True)
+        first = Signal(counted.payload.threshold.k.shape(), reset_less=True)
         moving = ~self.o.valid | self.o.ready
         found = rank_row(
             m,
@@ -144,24 +200,26 @@ class StreamSelector(wiring.Component):
             largest=counted.payload.threshold.digits,
             width=width,
         )
+        m.d.comb += vectors.o.ready.eq(counted.valid & counted.ready & counted.payload.row.last)
         with m.If(~compared | moving):
             m.d.comb += counted.ready.eq(1)
             m.d.sync += [
                 compared.eq(counted.valid),
-                row.eq(counted.payload.row),
+                row.keys.eq(counted.payload.row.keys),
+                row.last.eq(counted.payload.row.last),
+                row.layer.eq(vectors.o.payload.layer),
+                row.number.eq(number),
+                exact.eq(vectors.o.payload.exact),
+                starts.eq(number == 0),
                 ranks.eq(found),
                 first.eq(counted.payload.threshold.k),
             ]
+            with m.If(counted.valid):
+                m.d.sync += number.eq(Mux(counted.payload.row.last, 0, number + 1))
 
-        ended = layers.read_port(domain="comb")
         left = Signal.like(first)
-        m.d.comb += ended.addr.eq(row.layer)
         winners, left_after = choose_winners(
-            m,
-            ranks,
-            left=Mux(row.number == 0, first, left),
-            exact=ended.data.selection == abi.Selection.EXACT,
-            width=width,
+            m, ranks, left=Mux(starts, first, left), exact=exact, width=width
         )
         with m.If(moving):
             m.d.sync += [

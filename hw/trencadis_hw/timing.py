@@ -46,4 +46,4 @@ class EngineTiming:
             array = 3 + 3 + levels + (config.groups > 1)
         else:
             array = 3 + 1 + levels + 1
-        return cls(array=1 + 5 + 2 + array, requantise=11 + (config.tables > 0), reorder=5, write=7)
+        return cls(array=1 + 5 + 2 + array, requantise=11 + (config.tables > 0), reorder=4, write=7)

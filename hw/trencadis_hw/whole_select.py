@@ -151,6 +151,7 @@ class WholeSelector(wiring.Component):
         # Compare with the threshold first; who wins depends on the rows before, a cycle later.
         width = config.requantisers
         compared = Signal()
+        starts = Signal()
         candidate = Signal(row_layout(config), reset_less=True)
         ranks = Signal(ranks_layout(width), reset_less=True)
         found = rank_row(
@@ -160,14 +161,19 @@ class WholeSelector(wiring.Component):
             largest=threshold.digits,
             width=width,
         )
-        m.d.sync += [compared.eq(won), candidate.eq(read.data), ranks.eq(found)]
+        m.d.sync += [
+            compared.eq(won),
+            candidate.eq(read.data),
+            starts.eq(read.data.number == 0),
+            ranks.eq(found),
+        ]
         left = Signal.like(threshold.k)
         winner_layer = layers.read_port(domain="comb")
         m.d.comb += winner_layer.addr.eq(candidate.layer)
         winners, left_after = choose_winners(
             m,
             ranks,
-            left=Mux(candidate.number == 0, threshold.k, left),
+            left=Mux(starts, threshold.k, left),
             exact=winner_layer.data.selection == abi.Selection.EXACT,
             width=width,
         )

@@ -29,14 +29,17 @@ from trencadis_boards import Board, BoardError, load_board
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import write_atomically
 from trencadis_sim.netlist import RESOURCES, Netlist
+from trencadis_sim.verilator import kernel_files
 
 __all__ = [
     "SynthesisError",
     "configuration_of",
     "cores_that_fit",
+    "design_of",
     "load_baseline",
     "summarise",
     "synthesise",
+    "verilog_of",
 ]
 
 TOP = "trencadis"
@@ -64,13 +67,23 @@ class SynthesisError(RuntimeError):
     """There is no result. One line: what is missing or failed, and the remedy."""
 
 
-def synthesise(kernel: KernelConfig, folder: Path, progress: Callable[[str], None]) -> Netlist:
+def verilog_of(kernel: KernelConfig, build: Path, progress: Callable[[str], None]) -> str:
+    """The Verilog of a kernel with one core; generated unless it is kept in `build`."""
+    return kernel_files(replace(kernel, cores=1), build / "synth", progress)["trencadis.v"]
+
+
+def design_of(verilog: str) -> str:
+    """Fingerprint of Verilog: what a result was made from."""
+    return hashlib.sha256(verilog.encode()).hexdigest()[:16]
+
+
+def synthesise(verilog: str, folder: Path, progress: Callable[[str], None]) -> Netlist:
     """The cells of a kernel with one core.
 
     Parameters
     ----------
-    kernel : KernelConfig
-        The kernel; its number of cores does not matter.
+    verilog : str
+        The kernel's, as `verilog_of` gives it.
     folder : Path
         Where Verilog, netlist and log of every block are kept: a block that has not changed is not
         synthesised again.
@@ -82,12 +95,9 @@ def synthesise(kernel: KernelConfig, folder: Path, progress: Callable[[str], Non
     SynthesisError
         If Yosys is missing or fails.
     """
-    from trencadis_hw.generate import kernel_verilog
-
     folder.mkdir(parents=True, exist_ok=True)
     version = _yosys_version()
-    progress("generating Verilog")
-    modules = _modules(kernel_verilog(replace(kernel, cores=1)))
+    modules = _modules(verilog)
     blocks = _blocks(modules)
     netlists: dict[str, Any] = {}
     for number, block in enumerate(blocks):
@@ -205,7 +215,7 @@ def configuration_of(kernel: KernelConfig) -> str:
     return f"{replace(kernel, cores=1).digest:016x}"
 
 
-def summarise(board: Board, kernel: KernelConfig, netlist: Netlist) -> dict[str, Any]:
+def summarise(board: Board, kernel: KernelConfig, verilog: str, netlist: Netlist) -> dict[str, Any]:
     """Everything that is reported of a board's kernel, JSON-ready."""
     total = netlist.usage()
     modules = dict(netlist.blocks(2))
@@ -218,6 +228,7 @@ def summarise(board: Board, kernel: KernelConfig, netlist: Netlist) -> dict[str,
         "board": board.name,
         "tool": f"{_yosys_version()}, synth_xilinx -family xcup",
         "configuration": configuration_of(kernel),
+        "design": design_of(verilog),
         "multipliers_per_core": multipliers,
         "words_per_core": kernel.core.words,
         "core": core,
@@ -276,6 +287,8 @@ def load_baseline(board: str) -> dict[str, Any] | None:
 
 def _comparison(now: Mapping[str, Any], before: Mapping[str, Any] | None) -> Table:
     table = Table(title=f"{now['board']}, by {now['tool']}", title_justify="left")
+    if before and before["design"] != now["design"]:
+        table.caption = "the baseline was made from other RTL than this"
     for heading in ("figure", "now", "baseline", "change"):
         table.add_column(heading, justify="left" if heading == "figure" else "right")
 
@@ -327,8 +340,9 @@ def main(board: str, build: Path, keep: Path | None, strict: bool) -> None:
         description = load_board(board)
         kernel = KernelConfig.from_dict(dict(description.kernel))
         with messages.status("synthesising") as status:
-            netlist = synthesise(kernel, build / "synth" / "netlists", status.update)
-            result = summarise(description, kernel, netlist)
+            verilog = verilog_of(kernel, build, status.update)
+            netlist = synthesise(verilog, build / "synth" / "netlists", status.update)
+            result = summarise(description, kernel, verilog, netlist)
     except BoardError as error:
         print(f"synth: {error}", file=sys.stderr)
         raise SystemExit(2) from None

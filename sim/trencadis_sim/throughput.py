@@ -24,7 +24,7 @@ from trencadis_hw.container import write_atomically
 from trencadis_sim.reference_network import Kind
 from trencadis_sim.reference_run import WORDS, compile_reference, load_run, run_reference
 from trencadis_sim.reported import reported
-from trencadis_sim.synth import configuration_of, load_baseline
+from trencadis_sim.synth import configuration_of, design_of, load_baseline, verilog_of
 
 __all__ = [
     "PUBLISHED",
@@ -193,7 +193,9 @@ def _latency(compiled: Compiled) -> float:
     return cycles
 
 
-def measure(board: Board, build: Path) -> dict[str, Any]:
+def measure(
+    board: Board, build: Path, progress: Callable[[str], None] = lambda text: None
+) -> dict[str, Any]:
     """Everything about a board on the reference network, JSON-ready.
 
     Cycles are those of `trencadis_sim.reference_run`, if it has run this network on this kernel,
@@ -202,10 +204,11 @@ def measure(board: Board, build: Path) -> dict[str, Any]:
     synthesis = load_baseline(board.name)
     compiled = compile_reference(board, build / "reference")
     kernel = compiled.overlay.kernel
-    matches = synthesis is not None and synthesis["configuration"] == configuration_of(kernel)
     cores = kernel.cores * board.kernels
-    if synthesis is not None and matches:
+    matches = False
+    if synthesis is not None and synthesis["configuration"] == configuration_of(kernel):
         cores = min(cores, synthesis["cores_that_fit"]["all"])
+        matches = synthesis["design"] == design_of(verilog_of(kernel, build, progress))
     run = load_run(board, Kind.SPARSE_SPARSE, build)
     words = kernel.core.words
     throughput = model_throughput(
@@ -273,7 +276,7 @@ def measure_board(
     if simulate:
         run_reference(board, Kind.SPARSE_SPARSE, words=WORDS, build=build, progress=progress)
     progress(f"modelling {name}")
-    return measure(board, build)
+    return measure(board, build, progress)
 
 
 def _table(figures: Mapping[str, Any]) -> Table:
@@ -287,7 +290,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
     table.add_column("origin")
     if not figures["synthesis_matches"]:
         table.caption = (
-            "synthesised figures are of an earlier version of this kernel"
+            "synthesised figures were made from other RTL than this"
             if "lut_per_multiplier" in figures
             else "this kernel has no baseline of `python -m trencadis_sim.synth` yet"
         )
@@ -339,7 +342,7 @@ def hardware_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
             return "-"
         return text(figures) + ("" if figures["synthesis_matches"] else " *")
 
-    origin = "synthesised; *: an earlier version; -: not synthesised"
+    origin = "synthesised; *: from other RTL than this; -: not synthesised"
     published = [figures["published_words_per_s"].get("sparse-sparse") for figures in every]
     row("words/s, published", [f"{words:,}" if words else "" for words in published], "stated")
     row("words/s", [f"{figures['words_per_s']:,.0f}" for figures in every], "modelled")

@@ -246,7 +246,7 @@ def run(design: TwoLayers, words: list[list[int]]) -> Trace:
     return trace
 
 
-@pytest.mark.parametrize("changes", CONFIGS, ids=str)
+@pytest.mark.parametrize("changes", [*CONFIGS, {"select_rows": 0}], ids=str)
 def test_two_layers_equal_model(engine: Callable[..., EngineConfig], changes: Any) -> None:
     config = engine(**{"kernels": 2, "queue_beats": 8, **changes})
     design = TwoLayers(config)

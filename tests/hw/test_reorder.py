@@ -10,7 +10,7 @@ import pytest
 
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
-from trencadis_hw.reorder import Reorder
+from trencadis_hw.reorder import VECTORS, WAITING_ROWS, Reorder
 from trencadis_hw.reorder_model import reordered
 from trencadis_sim.load_bus import load_rows
 from trencadis_sim.streams import Context, Monitor, Sink, simulate
@@ -92,7 +92,11 @@ def test_vectors_come_in_index_order(
         for row in range(count):
             last = row == count - 1
             expected.append((keys[:, row * banks : (row + 1) * banks], row, last, number))
-    sink = Sink(dut.rows, len(expected), stall=stall, seed=8)
+    outputs = [getattr(dut, f"rows_{word}") for word in range(words)]
+    sinks = [
+        Sink(output, len(expected), stall=stall, seed=8 + word)
+        for word, output in enumerate(outputs)
+    ]
 
     async def drive(ctx: Context) -> None:
         serialise = [
@@ -139,13 +143,13 @@ def test_vectors_come_in_index_order(
             ctx.set(dut.reserve, 0)
             ctx.set(dut.valid, 0)
 
-    simulate(dut, drive, sink, background=[Monitor(dut.rows, "reorder")])
-    for came, (keys, row, last, number) in zip(sink.payloads, expected, strict=True):
-        used = layers[number].last_count if last else banks
-        for word in range(words):
-            assert came[word]["keys"][:used] == keys[word, :used].tolist()
-            del came[word]["keys"]
-            assert came[word] == {
+    simulate(dut, drive, *sinks, background=[Monitor(output, "reorder") for output in outputs])
+    for word, sink in enumerate(sinks):
+        for came, (keys, row, last, number) in zip(sink.payloads, expected, strict=True):
+            used = layers[number].last_count if last else banks
+            assert came["keys"][:used] == keys[word, :used].tolist()
+            del came["keys"]
+            assert came == {
                 "mask": (1 << used) - 1,
                 "number": row,
                 "last": int(last),
@@ -173,10 +177,38 @@ def test_latency(engine: MakeEngine) -> None:
         ctx.set(dut.reserve, 0)
         await ctx.tick()  # the keys are there
         for cycle in range(20):
-            if ctx.get(dut.rows.valid):
+            if ctx.get(dut.rows_0.valid):
                 latency = cycle
                 break
             await ctx.tick()
 
     simulate(dut, drive)
     assert latency == 4
+
+
+def test_no_more_vectors_than_are_kept_apart(engine: MakeEngine) -> None:
+    """Of vectors of one row fewer fit than there are rows; a row that leaves makes room again."""
+    config = engine(reorder_rows=2 * VECTORS)
+    dut = Reorder(config, words=1, key_latency=2, load_bits=LOAD_BITS)
+
+    async def drive(ctx: Context) -> None:
+        ctx.set(dut.reserve, 1)
+        ctx.set(dut.valid, 1)
+        ctx.set(dut.vector_end, 1)
+        # Those waiting behind the memory have left it.
+        for _ in range(VECTORS + WAITING_ROWS):
+            assert ctx.get(dut.free_rows) > 0
+            await ctx.tick()
+        ctx.set(dut.reserve, 0)
+        ctx.set(dut.valid, 0)
+        for _ in range(10):
+            assert ctx.get(dut.free_rows) == 0
+            await ctx.tick()
+        ctx.set(dut.rows_0.ready, 1)
+        for _ in range(VECTORS + WAITING_ROWS):
+            assert ctx.get(dut.rows_0.valid)
+            await ctx.tick()
+        assert not ctx.get(dut.rows_0.valid)
+        assert ctx.get(dut.free_rows) == config.reorder_rows
+
+    simulate(dut, drive)

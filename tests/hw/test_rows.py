@@ -110,3 +110,25 @@ def test_no_more_vectors_than_the_merge_can_keep_apart(engine: Callable[..., Eng
         assert source.sent == ORDER_DEPTH + 5
 
     simulate(dut, wait, background=[source])
+
+
+def test_without_a_streaming_selector_vectors_need_no_order(
+    engine: Callable[..., EngineConfig],
+) -> None:
+    dut = RowSplit(engine(select_rows=0), load_bits=LOAD_BITS)
+    count = ORDER_DEPTH + 5
+    layers = [0, 3] * count
+    rows = [
+        {"keys": [n % 256, 0], "mask": 1, "number": 0, "last": 1, "layer": layer}
+        for n, layer in enumerate(layers)
+    ]
+    sinks = [Sink(dut.all, count), Sink(dut.whole, count)]
+
+    async def drive(ctx: Context) -> None:
+        packed = [abi.SELECT.pack(selection=s, whole=whole, k=1) for s, whole in LAYERS]
+        await load_rows(ctx, dut.load, abi.Target.SELECT, packed)
+        await Source(dut.i, rows)(ctx)
+
+    simulate(dut, drive, *sinks)
+    for sink, layer in zip(sinks, (0, 3), strict=True):
+        assert sink.payloads == [row for row in rows if row["layer"] == layer]

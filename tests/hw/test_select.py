@@ -146,12 +146,31 @@ def test_every_short_vector(
 
 
 @pytest.mark.parametrize("selector", [StreamSelector, WholeSelector])
-@pytest.mark.parametrize("requantisers", [1, 4])
-def test_vectors_of_one_row(engine: MakeEngine, selector: Selector, requantisers: int) -> None:
-    config = engine(tiles=4, requantisers=requantisers, select_rows=1, whole_rows=1)
+@pytest.mark.parametrize("requantisers", [1, 4, 8])
+@pytest.mark.parametrize("stall", [0.0, 0.8])
+def test_vectors_of_one_row(
+    engine: MakeEngine, selector: Selector, requantisers: int, stall: float
+) -> None:
+    config = engine(tiles=8, requantisers=requantisers, select_rows=1, whole_rows=1)
     layers = [(1, Selection.EXACT), (requantisers, Selection.THRESHOLD)]
-    vectors = random_vectors(layers, requantisers, 20, seed=requantisers)
-    check(selector, config, layers, vectors)
+    vectors = random_vectors(layers, requantisers, 60, seed=requantisers)
+    check(selector, config, layers, vectors, (0.0, stall))
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_streaming_vectors_follow_each_other_without_a_gap(engine: MakeEngine, count: int) -> None:
+    config = engine(select_rows=max(count, 4))
+    dut = StreamSelector(config, load_bits=LOAD_BITS)
+    rows = 60 // count * rows_of(Vector([9] * 2 * count, 0), 2)
+    source, sink = Source(dut.i, rows), Sink(dut.o, len(rows))
+    latency = 5 * DIGITS + 2 + DIGITS * count
+
+    async def load_and_send(ctx: Context) -> None:
+        packed = abi.SELECT.pack(selection=Selection.EXACT, whole=0, k=2 * count)
+        await load_rows(ctx, dut.load, abi.Target.SELECT, [packed])
+        await source(ctx)
+
+    simulate(dut, load_and_send, sink, most_cycles=len(rows) + latency)
 
 
 @pytest.mark.parametrize("selector", [StreamSelector, WholeSelector])

@@ -1,14 +1,23 @@
 """Synthesis of a kernel: what is kept together, what fits, what is reported."""
 
+import io
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from trencadis_boards import load_board
 from trencadis_hw.config import KernelConfig
-from trencadis_sim.synth import configuration_of, cores_that_fit, load_baseline, main
+from trencadis_sim.synth import (
+    _comparison,
+    configuration_of,
+    cores_that_fit,
+    design_of,
+    load_baseline,
+    main,
+)
 
 AROUND = {"lut": 2_000, "ff": 0, "dsp": 0, "bram36": 0}
 
@@ -45,6 +54,16 @@ def test_a_result_holds_whatever_the_number_of_cores() -> None:
     kernel = KernelConfig.from_dict(dict(load_board("u250").kernel))
     assert configuration_of(kernel) == configuration_of(replace(kernel, cores=kernel.cores + 1))
     assert configuration_of(kernel) != configuration_of(replace(kernel, input_beats=64))
+
+
+def test_a_comparison_says_whether_the_baseline_was_made_from_this_rtl() -> None:
+    now = load_baseline("u250")
+    assert now is not None
+    other = {**now, "design": design_of("module trencadis; endmodule")}
+    for before, said in ((now, False), (other, True)):
+        text = io.StringIO()
+        Console(width=110, file=text).print(_comparison(now, before))
+        assert ("the baseline was made from other RTL than this" in text.getvalue()) == said
 
 
 def test_there_is_no_baseline_of_an_unknown_board() -> None:

@@ -14,7 +14,7 @@ from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import Compiled, compile_model
 from trencadis_hw.config import KernelConfig
 from trencadis_sim.reference_run import one_core
-from trencadis_sim.synth import configuration_of, cores_that_fit, load_baseline
+from trencadis_sim.synth import configuration_of, cores_that_fit, design_of, load_baseline
 from trencadis_sim.throughput import (
     PUBLISHED,
     hardware_table,
@@ -141,6 +141,15 @@ def test_the_cores_of_a_board_fit_it_by_the_baseline(name: str) -> None:
     assert kernel.cores * board.kernels <= fitting["all"]
 
 
+@pytest.fixture
+def verilog(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Takes the place of the kernel's, which takes long to generate."""
+    text = "module trencadis; endmodule"
+    monkeypatch.setattr("trencadis_sim.throughput.verilog_of", lambda *arguments: text)
+    return text
+
+
+@pytest.mark.usefixtures("verilog")
 def test_figures_are_json_although_nothing_bounds_the_link(tmp_path: Path) -> None:
     found = measure(load_board("zu3eg"), tmp_path)
     assert found["factors"]["words/s by the host's link"]["value"] is None
@@ -166,15 +175,24 @@ def test_networks_without_sparsities_are_predicted_until_they_are_simulated(
 
 
 def test_no_more_cores_are_counted_than_were_synthesised_to_fit(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verilog: str
 ) -> None:
     board = load_board("u250")
     kernel = KernelConfig.from_dict(dict(board.kernel))
     baseline = dict(load_baseline("u250") or {})
-    baseline |= {"configuration": configuration_of(kernel), "cores_that_fit": {"all": 16}}
+    baseline |= {
+        "configuration": configuration_of(kernel),
+        "design": design_of(verilog),
+        "cores_that_fit": {"all": 16},
+    }
     monkeypatch.setattr("trencadis_sim.throughput.load_baseline", lambda name: baseline)
     found = measure(board, tmp_path)
     assert found["cores"] == 16
     assert found["words_per_s"] == 16 * 250e6 / found["cycles_per_word"]
+    assert found["synthesis_matches"]
+    monkeypatch.setitem(baseline, "design", design_of(verilog + "\n"))
+    found = measure(board, tmp_path)
+    assert found["cores"] == 16
+    assert not found["synthesis_matches"]
     monkeypatch.setitem(baseline, "configuration", "of another kernel")
     assert measure(board, tmp_path)["cores"] == 20

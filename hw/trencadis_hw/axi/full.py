@@ -131,7 +131,10 @@ def transfer_layout() -> data.StructLayout:
 
 
 class _Bursts(wiring.Component):
-    """Cut a transfer into bursts of at most `longest` beats that cross no page.
+    """Cut a transfer into bursts of `longest` beats, and less at its ends, that cross no page.
+
+    All but the first begin at a multiple of their length: to where the next one begins are few
+    bits to look at.
 
     Members
     -------
@@ -148,6 +151,8 @@ class _Bursts(wiring.Component):
     busy: Signal
 
     def __init__(self, *, bits: int, longest: int) -> None:
+        if longest & (longest - 1) or longest * bits // 8 > PAGE_BYTES:
+            raise ValueError(f"longest must be a power of two within a page, not {longest}")
         self._bytes_log2 = (bits // 8 - 1).bit_length()
         self._longest = longest
         burst = data.StructLayout({"address": ADDRESS_BITS, "length": 8})
@@ -162,15 +167,13 @@ class _Bursts(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         shift = self._bytes_log2
-        page_beats = PAGE_BYTES >> shift
         address, left = Signal(ADDRESS_BITS), Signal(32)
-        to_page = Signal(range(page_beats + 1))
-        length = Signal(9)
-        place = address[shift : shift + (page_beats - 1).bit_length()]
-        limit = Mux(to_page < self._longest, to_page, self._longest)
+        limit, length = Signal(range(self._longest + 1)), Signal(range(self._longest + 1))
+        place = address[shift : shift + (self._longest - 1).bit_length()]
+        short = (left[len(limit) :] == 0) & (left[: len(limit)] < limit)
         m.d.comb += [
-            to_page.eq(page_beats - place),
-            length.eq(Mux(left < limit, left, limit)),
+            limit.eq(self._longest - place),
+            length.eq(Mux(short, left, limit)),
             self.busy.eq(left != 0),
             self.transfers.ready.eq(~self.busy),
         ]
@@ -204,7 +207,7 @@ class AxiReader(wiring.Component):
     bits : int
         Width of the data.
     longest : int
-        Beats of the longest burst.
+        Beats of the longest burst: a power of two.
     depth : int
         Beats the queue holds.
 
@@ -234,7 +237,8 @@ class AxiReader(wiring.Component):
     def __init__(self, *, bits: int, longest: int = 16, depth: int = 64) -> None:
         if depth < 2 * longest:
             raise ValueError(f"depth must hold two bursts of {longest} beats, not {depth}")
-        self._bits, self._longest, self._depth = bits, longest, depth
+        self._bits, self._depth = bits, depth
+        self._bursts = _Bursts(bits=bits, longest=longest)
         super().__init__(
             {
                 "transfers": In(stream.Signature(transfer_layout())),
@@ -249,7 +253,7 @@ class AxiReader(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         axi = self.axi
-        m.submodules.bursts = cutter = _Bursts(bits=self._bits, longest=self._longest)
+        m.submodules.bursts = cutter = self._bursts
         m.submodules.queue = queue = Queue(self._bits, self._depth)
         connect_streams(m, source=wiring.flipped(self.transfers), sink=cutter.transfers)
         burst = cutter.bursts
@@ -295,7 +299,7 @@ class AxiWriter(wiring.Component):
     bits : int
         Width of the data.
     longest : int
-        Beats of the longest burst.
+        Beats of the longest burst: a power of two.
 
     Members
     -------
@@ -321,7 +325,8 @@ class AxiWriter(wiring.Component):
     error: Signal
 
     def __init__(self, *, bits: int, longest: int = 16) -> None:
-        self._bits, self._longest = bits, longest
+        self._bits = bits
+        self._bursts = _Bursts(bits=bits, longest=longest)
         super().__init__(
             {
                 "transfers": In(stream.Signature(transfer_layout())),
@@ -336,7 +341,7 @@ class AxiWriter(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         axi = self.axi
-        m.submodules.bursts = cutter = _Bursts(bits=self._bits, longest=self._longest)
+        m.submodules.bursts = cutter = self._bursts
         connect_streams(m, source=wiring.flipped(self.transfers), sink=cutter.transfers)
         burst = cutter.bursts
 

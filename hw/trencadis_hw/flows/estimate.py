@@ -18,7 +18,7 @@ from trencadis_hw.config import KernelConfig
 from trencadis_hw.flows.inventory import Memory, block_rams, ultra_rams
 from trencadis_hw.flows.plan import PlanError
 from trencadis_hw.lists import ENTRY
-from trencadis_hw.reorder import row_layout
+from trencadis_hw.reorder import DISTRIBUTED_ROWS, row_layout
 
 __all__ = ["Weights", "check_fits", "core_memories", "estimate"]
 
@@ -69,8 +69,6 @@ ECP5 = {
     "ff": Weights(2000, engine=3800, lane=200, multiplier=146, requantiser=500),
     "dsp": Weights(2, engine=0, lane=0, multiplier=1, requantiser=4),
 }
-DISTRIBUTED_REORDER_ROWS = 64
-"""Up to this many rows the reorder memory is distributed."""
 
 SERIAL_BOARD = {"lut": 1300, "ff": 500}
 """What an ECP5 board has around the kernel."""
@@ -117,8 +115,8 @@ def core_memories(kernel: KernelConfig) -> Counter[Memory]:
         found[Memory("block", abi.REQUANTISE.bits, rows)] += width
         found[Memory("block", abi.scatter_record(width).bits, rows)] += 1
         found[Memory("block", abi.gather_record(width).bits, rows)] += 1
-        if engine.reorder_rows > DISTRIBUTED_REORDER_ROWS:
-            found[Memory("block", abi.KEY_BITS, engine.reorder_rows)] += words * width
+        if engine.reorder_rows > DISTRIBUTED_ROWS:
+            found[Memory("block", words * abi.KEY_BITS, engine.reorder_rows)] += width
         if engine.whole_rows:
             found[Memory("block", row_layout(engine).size, engine.whole_rows)] += words
         if engine.tables:

@@ -148,6 +148,11 @@ def test_reader_reports_errors(fails_at: int | None) -> None:
     assert errors.count == (fails_at is not None)
 
 
+def test_bursts_are_cut_where_they_may_be() -> None:
+    with pytest.raises(ValueError, match=r"^longest must be a power of two within a page, not 12$"):
+        AxiReader(bits=BITS, longest=12)
+
+
 def test_queue_must_hold_two_bursts() -> None:
     with pytest.raises(ValueError, match=r"^depth must hold two bursts of 16 beats, not 31$"):
         AxiReader(bits=BITS, depth=31)
