@@ -81,11 +81,14 @@ def test_runs_after_an_abort(
     rng = random.Random(seed)
     case = make_case(specs[name], kernel, words=9)
     with simulator(case, build_dir, stall=40, seed=seed) as device:
-        loading = rng.random() < 0.3
-        if not loading:
-            device.run(case.inputs)
+        last = 400  # While the image is loaded.
+        if rng.random() < 0.7:
+            _, statistics = device.run(case.inputs)
+            assert statistics.cycles is not None
+            assert statistics.load_cycles is not None
+            last = statistics.cycles - statistics.load_cycles - 50
         device.start(case.inputs)
-        device.kernel.advance(rng.randrange(1, 400 if loading else 1500))
+        device.kernel.advance(rng.randrange(1, last))
         device.kernel.write(abi.Register.ABORT, 1)
         with pytest.raises(DeviceError, match=r"^device sim: the run was aborted$"):
             device.finish()
