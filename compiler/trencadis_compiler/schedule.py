@@ -133,7 +133,8 @@ def _written(placement: Placement) -> dict[tuple[int, int], float]:
     It writes an entry a cycle, and the ends of lists; to the host, rows.
     """
     cycles = {}
-    for before, after in itertools.pairwise((*placement.layers, None)):
+    followers = (*placement.layers[1:], None)
+    for before, after in zip(placement.layers, followers, strict=True):
         _, rows, columns = before.plan.layer.out_shape
         # Of rows for lists, one without survivors takes a cycle, too, unless it was left out when
         # winners were selected.

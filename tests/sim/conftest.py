@@ -286,8 +286,8 @@ def network(shape: tuple[int, int, int], *layers: LayerSpec, **fields: Any) -> N
 def random_network_spec(seed: int) -> NetworkSpec:
     """Convolutions with k-WTA, and a layer over the whole map behind them."""
     rng = random.Random(seed)
-    shape = rng.randint(1, 3), *[rng.randint(6, 9)] * 2
-    size = shape[1]
+    channels, side = rng.randint(1, 3), rng.randint(6, 9)
+    shape, size = (channels, side, side), side
     layers: list[LayerSpec] = []
     for _ in range(rng.randint(1, 3)):
         window, channels = rng.randint(1, min(3, size)), rng.randint(3, 12)

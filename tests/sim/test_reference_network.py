@@ -61,7 +61,7 @@ def test_no_activation_is_zero_without_winners(kind: Kind) -> None:
         model.SerializeToString(), providers=["CPUExecutionProvider"]
     )
     images = np.random.default_rng(1).integers(0, 256, (2, 1, 32, 32)).astype(np.float32)
-    for activations in session.run(hidden, {"input": images}):
+    for activations in map(np.asarray, session.run(hidden, {"input": images})):
         assert (activations > 0).all()
         assert len(np.unique(activations)) > 50
 
