@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from trencadis_compiler.place import PlacedLayer, Placement
 from trencadis_hw import abi
-from trencadis_hw.timing import LAYER_OVERHEAD, RELEASE_DELAY, WORD_OVERHEAD, EngineTiming
+from trencadis_hw.timing import BORDER, LAYER_OVERHEAD, RELEASE_DELAY, WORD_OVERHEAD, EngineTiming
 
 __all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
 
@@ -191,6 +191,7 @@ def _handing_over(placement: Placement, written: Mapping[tuple[int, int], float]
                 before.plan.cycles
                 + before.plan.tail
                 + _completion(before, timing, written)
+                + BORDER
                 + after.plan.cycles
                 + RELEASE_DELAY
                 + 2 * LAYER_OVERHEAD

@@ -10,9 +10,10 @@ from trencadis_hw.engine import Engine
 from trencadis_hw.feed import Feeder
 from trencadis_hw.feed_lists import ListFeeder
 from trencadis_hw.layouts import layout_of
+from trencadis_hw.lists import list_write_layout
 from trencadis_hw.load import LoadInterface, LoadSignature, load_bits
 from trencadis_hw.pack import Packer
-from trencadis_hw.streams import Queue, connect_streams
+from trencadis_hw.streams import Queue, RegisterSlice, connect_streams
 from trencadis_hw.tokens import level_of
 
 __all__ = ["Core", "core_signature"]
@@ -101,11 +102,13 @@ class Core(wiring.Component):
             ]
             for word in range(words):
                 for kind in ("", "whole_"):
-                    connect_streams(
-                        m,
-                        source=getattr(before, f"{kind}leave_{word}"),
-                        sink=getattr(after, f"{kind}enter_{word}"),
-                    )
+                    # No logic reaches from one engine into another.
+                    border = RegisterSlice(list_write_layout())
+                    m.submodules += border
+                    leave = getattr(before, f"{kind}leave_{word}")
+                    connect_streams(m, source=leave, sink=border.i)
+                    enter = getattr(after, f"{kind}enter_{word}")
+                    connect_streams(m, source=border.o, sink=enter)
         first, last = engines[0], engines[-1]
         m.d.comb += [
             self.overflow.eq(Cat(engine.overflow for engine in engines).any()),

@@ -5,13 +5,16 @@ from typing import Self
 
 from trencadis_hw.config import EngineConfig
 
-__all__ = ["LAYER_OVERHEAD", "RELEASE_DELAY", "WORD_OVERHEAD", "EngineTiming"]
+__all__ = ["BORDER", "LAYER_OVERHEAD", "RELEASE_DELAY", "WORD_OVERHEAD", "EngineTiming"]
 
 LAYER_OVERHEAD = 2
 """Cycles between the last issue of a layer (and its tail) and the first of the next."""
 
 RELEASE_DELAY = 7
 """Cycles from the last issue of a layer until the map it has read may be written again."""
+
+BORDER = 1
+"""Cycles from an engine to the next, for a list entry."""
 
 WORD_OVERHEAD = 1
 """Cycles that a new round through the program takes."""
