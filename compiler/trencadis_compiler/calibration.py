@@ -52,6 +52,8 @@ def check_calibration(graph: Graph, calibration: Array) -> None:
     if len(graph.inputs) != 1:
         raise CompileError(f"the model has {len(graph.inputs)} inputs; the overlay takes one")
     info = graph.inputs[0]
+    if not info.shape:
+        raise CompileError(f"input {info.name!r} is a single number; the overlay takes maps")
     try:
         check_batch(calibration, info.name, info.shape, info.dtype)
         check_finite(calibration, info.name)

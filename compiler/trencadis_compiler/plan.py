@@ -22,6 +22,9 @@ ENDED_DELAY = 7
 """Cycles from the issue of an entry until the sequencer knows that all lists have ended."""
 
 
+MOST_SLOTS = 64
+"""Slots of a step, by the format."""
+
 CREDIT_DELAY = 3
 """Cycles from a beat's arrival at the queue until the sequencer counts its place as free."""
 
@@ -332,7 +335,7 @@ def _plans(layer: Layer, config: EngineConfig, feed: Feed, packing: Packing) -> 
         plan
         for combine in ((False, True) if config.groups > 1 else (False,))
         for plan in _readings(layer, config, feed, packing, combine)
-        if plan.weight_rows <= config.weight_rows
+        if plan.weight_rows <= config.weight_rows and plan.slots <= MOST_SLOTS
     ]
 
 

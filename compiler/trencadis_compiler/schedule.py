@@ -102,8 +102,9 @@ def schedule(placement: Placement) -> Schedule:
     # An engine whose period is only bounded may still be sure to be faster than another. Loading
     # is known to a few cycles: how beats fall into bursts counts, too.
     certain = max((engine.period for engine in engines if engine.exact), default=0.0)
-    static = all(placed.plan.static for placed in placement.layers) and (
-        max(planned, held_up) <= certain
+    static = max(planned, held_up) <= certain and all(
+        placed.plan.static and _taken(placed, written) == placed.plan.cycles
+        for placed in placement.layers
     )
     return Schedule(engines, max(planned, held_up), static)
 
@@ -121,10 +122,39 @@ def _selecting(placement: Placement) -> float:
     busy = [0.0] * len(placement.core.engines)
     for placed in placement.layers:
         if _selected_whole(placed):
-            assert placed.plan.layer.winners is not None
-            emitting = placed.plan.layer.winners.k + placed.plan.config.lanes
-            busy[placed.engine] += 4 * placed.vector_rows + WHOLE_OVERHEAD + emitting
+            busy[placed.engine] += _selection(placed)
     return max(busy)
+
+
+def _selection(placed: PlacedLayer) -> float:
+    """Cycles a word for which a layer takes the selector of whole layers, at most."""
+    assert placed.plan.layer.winners is not None
+    emitting = placed.plan.layer.winners.k + placed.plan.config.lanes
+    return _vectors(placed) * (4 * placed.vector_rows + WHOLE_OVERHEAD + emitting)
+
+
+def _vectors(placed: PlacedLayer) -> int:
+    """Vectors of a word: positions of the output map."""
+    _, rows, columns = placed.plan.layer.out_shape
+    return rows * columns
+
+
+def _taken(placed: PlacedLayer, written: Mapping[tuple[int, int], float]) -> float:
+    """Cycles a word for which a layer keeps its engine, about.
+
+    More than those of the array where what is behind it cannot follow, vector by vector: the
+    emitter, the selector of whole layers, or the memory that puts vectors in order.
+    """
+    plan, vectors = placed.plan, _vectors(placed)
+    if vectors == 1:
+        return plan.cycles
+    behind = written[placed.engine, placed.number]
+    if _selected_whole(placed):
+        behind = _selection(placed)
+    timing = EngineTiming.of(plan.config)
+    waiting = timing.requantise + timing.reorder + 2 * placed.vector_rows
+    held = (plan.cycles + vectors * waiting) * placed.vector_rows / plan.config.reorder_rows
+    return max(plan.cycles, behind, held)
 
 
 def _written(placement: Placement) -> dict[tuple[int, int], float]:
@@ -135,7 +165,6 @@ def _written(placement: Placement) -> dict[tuple[int, int], float]:
     cycles = {}
     followers = (*placement.layers[1:], None)
     for before, after in zip(placement.layers, followers, strict=True):
-        _, rows, columns = before.plan.layer.out_shape
         # Of rows for lists, one without survivors takes a cycle, too, unless it was left out when
         # winners were selected.
         silent = 1.0
@@ -144,9 +173,8 @@ def _written(placement: Placement) -> dict[tuple[int, int], float]:
             selected = before.plan.layer.winners is not None
             silent = 0.0 if selected else (1 - feed.expected / feed.channels) ** width
         entries = _entries(after) if after else 0.0
-        cycles[before.engine, before.number] = (
-            entries + rows * columns * before.vector_rows * silent
-        )
+        rows = _vectors(before) * before.vector_rows
+        cycles[before.engine, before.number] = entries + rows * silent
     return cycles
 
 
@@ -188,11 +216,11 @@ def _handing_over(placement: Placement, written: Mapping[tuple[int, int], float]
         if before.engine != after.engine:
             timing = EngineTiming.of(before.plan.config)
             taken = (
-                before.plan.cycles
+                _taken(before, written)
                 + before.plan.tail
-                + _completion(before, timing, written)
+                + _completion(before, timing)
                 + BORDER
-                + after.plan.cycles
+                + _taken(after, written)
                 + RELEASE_DELAY
                 + 2 * LAYER_OVERHEAD
             )
@@ -279,10 +307,10 @@ def _run(turns: tuple[Turn, ...], written: Mapping[tuple[int, int], float]) -> E
             if ready == math.inf:
                 return EngineSchedule(turns, math.inf, math.inf, exact=False)
             waits[-1] += ready - now
-            issued = ready + turn.layer.plan.cycles
+            issued = ready + _taken(turn.layer, written)
             now = issued + turn.layer.plan.tail
             read[number, mine] = issued + RELEASE_DELAY
-            full[number, mine] = issued + _completion(turn.layer, timing, written)
+            full[number, mine] = issued + _completion(turn.layer, timing)
     return EngineSchedule(
         turns,
         period=(starts[-1] - starts[-1 - SETTLED]) / SETTLED,
@@ -291,9 +319,7 @@ def _run(turns: tuple[Turn, ...], written: Mapping[tuple[int, int], float]) -> E
     )
 
 
-def _completion(
-    placed: PlacedLayer, timing: EngineTiming, written: Mapping[tuple[int, int], float]
-) -> float:
+def _completion(placed: PlacedLayer, timing: EngineTiming) -> float:
     """Cycles from a layer's last issue until its output map is complete, at most."""
     plan = placed.plan
     rows = placed.vector_rows
@@ -308,6 +334,4 @@ def _completion(
     else:
         cycles += rows
     cycles += (winners.k if winners else plan.layer.weights.shape[0]) + plan.config.lanes
-    # What the emitter is behind by, if it takes longer than the array.
-    behind = written[placed.engine, placed.number] - plan.cycles
-    return cycles + timing.write + max(0.0, behind)
+    return cycles + timing.write

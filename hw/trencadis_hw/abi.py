@@ -54,7 +54,7 @@ __all__ = [
     "weight_record",
 ]
 
-ABI_VERSION = 1
+ABI_VERSION = 2
 """Changes whenever a format below changes; hardware, image and host must agree."""
 
 KEY_BITS = 8
@@ -258,9 +258,9 @@ SEQUENCE = Record(
         Field(
             "paired",
             1,
-            "a step is two windows: the slots before the middle one are the first's, those behind "
-            "it the second's; the lower half of the lanes has the middle one for the first, the "
-            "upper half for the second",
+            "a step is two windows, of an odd number of slots: those before the middle one are the "
+            "first's, those behind it the second's; the lower half of the lanes has the middle one "
+            "for the first, the upper half for the second",
         ),
     ),
 )

@@ -35,6 +35,5 @@ def file_kind(path: Path) -> str | None:
         return ARCHIVE
     if head[8:10] == b'{"' and b'"trencadis-overlay"' in head:
         return IMAGE
-    if head[:1] == b"\x08" and head[1:2] < bytes([LATEST_IR]) and head[2:3] in NEXT_ONNX_FIELDS:
-        return MODEL if len(head) > 2 else None
-    return None
+    begins = len(head) > 2 and head[0] == 8 and head[1] < LATEST_IR
+    return MODEL if begins and head[2:3] in NEXT_ONNX_FIELDS else None

@@ -290,6 +290,8 @@ class _Layer:
         """
         if self._config.routing != "split-trees" or self._sequence["entries"]:
             raise ValueError(f"{self._name} cannot have two windows a step on its engine")
+        if self._sequence["slots"] == 0 or self._sequence["slots"] % 2:
+            raise ValueError(f"{self._name} has no middle slot for its two windows a step")
         others, their_weights = self._weights(window=1)
         first, second = np.argsort(offsets), np.argsort(others)
         distance = int(others.min() - offsets.min()) if others.size and offsets.size else 0

@@ -22,6 +22,7 @@ from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import write_atomically
 from trencadis_sim.reference_network import Kind, reference_model
 from trencadis_sim.reported import reported
+from trencadis_sim.verilator import design_identity
 
 __all__ = [
     "WORDS",
@@ -141,8 +142,7 @@ def compile_reference(board: Board, folder: Path, kind: Kind = Kind.SPARSE_SPARS
     """
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"reference-{kind.value}.onnx"
-    if not path.exists():
-        write_atomically(path, reference_model(kind).SerializeToString(deterministic=True))
+    write_atomically(path, reference_model(kind).SerializeToString(deterministic=True))
     if kind is not Kind.SPARSE_SPARSE:
         kernel = KernelConfig.from_dict(dict(board.kernel))
         core = with_memories_for(kernel.core, import_model(path))
@@ -185,7 +185,7 @@ def run_reference(
     figures = {
         "board": board.name,
         "network": kind.value,
-        "configuration": _configuration(board),
+        "design": _design(board),
         "multipliers": compiled.overlay.kernel.multipliers,
         "predicted_cycles_per_word": report["cycles_per_word"],
         "prediction": report["cycles_are"],
@@ -206,12 +206,12 @@ def load_run(board: Board, kind: Kind, build: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     figures = json.loads(path.read_text("utf-8"))
-    return figures if figures["configuration"] == _configuration(board) else None
+    return figures if figures.get("design") == _design(board) else None
 
 
-def _configuration(board: Board) -> str:
-    """That of one core, whatever the memories it is given for a network."""
-    return f"{KernelConfig.from_dict(dict(one_core(board).kernel)).digest:016x}"
+def _design(board: Board) -> list[str]:
+    """What makes the RTL of one core, but for the memories it is given for a network."""
+    return list(design_identity(KernelConfig.from_dict(dict(one_core(board).kernel)), "axi"))
 
 
 def _kept(board: Board, kind: Kind, build: Path) -> Path:

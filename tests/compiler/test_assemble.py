@@ -334,6 +334,44 @@ def relu_vectors(w: Any, inputs: int, hidden: int) -> Any:
     return w.save(w.quantised(y, 2**-3), 8)
 
 
+def test_what_cannot_follow_the_array_makes_nothing_static(writer) -> None:
+    # 64 activations of every position are written in 64 cycles, and computed in few.
+    w = writer(shape=(1, 12, 12))
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(64, 1, 3, 3)))
+    y = w.quantised(w.node("Clip", y, w.constant(2**-3, np.float32)), 2**-3, -128)
+    y = w.node("Conv", y, w.integers(w.sparse(4, 64, 3, 3)))
+    fields = {"requantisers": 16, "list_entries": 1 << 14}
+    compiled = compile_model(w.save(w.quantised(y, 2**-3), 4, 8, 8), board(fields))
+    first, second = (placed.plan for placed in compiled.placement.layers)
+    assert first.static
+    assert second.static
+    assert first.cycles < 100 * 64
+    assert compiled.schedule.period > 100 * 64 + second.cycles
+    assert not compiled.schedule.static
+
+
+def test_winners_of_positions_may_need_the_selector_of_whole_layers(writer) -> None:
+    w = writer(shape=(1, 9, 8))
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(8, 1, 3, 3)))
+    y = winners(w, w.quantised(y, 2**-3, -128), 2, 2**-3)
+    y = w.node("Conv", y, w.integers(w.sparse(4, 8, 1, 1)))
+    model = w.save(w.quantised(y, 2**-3), 4, 7, 6)
+    streaming = compile_model(model, board({}))
+    whole = compile_model(model, board({"select_rows": 0}))
+    assert not whole.schedule.static
+    assert whole.schedule.period > 42 * 22 > streaming.schedule.period
+
+
+def test_steps_of_more_slots_than_the_format_has_are_not_planned(writer) -> None:
+    # Two windows of 81 positions take 81 slots of two lanes, one takes 41.
+    w = writer(shape=(1, 10, 10))
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(4, 1, 9, 9)))
+    y = w.node("MaxPool", y, kernel_shape=[2, 2], strides=[2, 2])
+    fields = {"routing": "split-trees", "groups": 1, "lanes": 2, "kernels": 2, "slot_rows": 200}
+    compiled = compile_model(w.save(w.quantised(y), 4, 1, 1), board(fields))
+    assert compiled.placement.layers[0].plan.slots == 41
+
+
 def test_writing_lists_may_be_what_takes_longest(writer) -> None:
     # 4 inputs are multiplied in no time, but of 200 activations every second one is written.
     compiled = compile_model(relu_vectors(writer(shape=(4,)), 4, 200), board({}))

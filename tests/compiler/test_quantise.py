@@ -166,6 +166,16 @@ def test_calibration_data_is_checked(writer, inputs, message) -> None:
         import_model(w.save(network(w), 10), inputs)
 
 
+def test_an_input_that_is_a_number_is_refused(writer) -> None:
+    w = writer(shape=SHAPE)
+    path = w.save(network(w), 10)
+    model = onnx.load(path)
+    del model.graph.input[0].type.tensor_type.shape.dim[:]
+    onnx.save(model, path)
+    with pytest.raises(CompileError, match=r"input 'x' is a single number; the overlay takes maps"):
+        import_model(path, np.array(1, np.float32))
+
+
 def test_less_calibration_data_than_a_batch(writer) -> None:
     w = writer(shape=SHAPE, batch=4)
     with pytest.raises(

@@ -1,3 +1,4 @@
+import hashlib
 import random
 from collections.abc import Callable
 
@@ -39,6 +40,16 @@ def extremes(record: abi.Record) -> list[dict[str, int]]:
     draws: list[Callable[[abi.Field], int]] = [lambda field: field.low, lambda field: field.high]
     draws += [lambda field: generator.randint(field.low, field.high)] * 5
     return [{field.name: draw(field) for field in record.fields} for draw in draws]
+
+
+def test_the_version_changes_with_the_records() -> None:
+    """What hardware and images must agree on; if this fails, count `ABI_VERSION` up."""
+    fields = [
+        (record.name, [(field.name, field.bits, field.signed) for field in record.fields])
+        for record in RECORDS
+    ]
+    fingerprint = hashlib.sha256(repr(fields).encode()).hexdigest()[:16]
+    assert (abi.ABI_VERSION, fingerprint) == (2, "a98ac1d165d37ebe")
 
 
 @pytest.mark.parametrize("name", abi.__all__)

@@ -354,6 +354,9 @@ NETWORKS: dict[str, NetworkSpec] = {
         LayerSpec(9, (2, 2), padding=(1, 0, 1, 1), positive=True),
         LayerSpec(4, None, raw=True),
     ),
+    "never-zero-wide": network(
+        (2, 7, 6), LayerSpec(12, (2, 2), positive=True), LayerSpec(4, None, raw=True)
+    ),
     "short-words": network(
         (90, 1, 1),
         LayerSpec(48, None),

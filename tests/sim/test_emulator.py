@@ -40,6 +40,22 @@ def test_two_windows_of_a_step_must_be_the_same(make_case: Callable[..., Any], s
         Emulator(replace(overlay, image=pack_blocks(blocks)))
 
 
+@pytest.mark.parametrize("slots", [0, 1, 5])
+def test_two_windows_of_a_step_have_a_middle_slot(
+    make_case: Callable[..., Any], specs: Any, slots: int
+) -> None:
+    overlay = paired_case(make_case, specs).overlay
+    blocks = list(unpack_blocks(overlay.image))
+    for i, block in enumerate(blocks):
+        if block.target is Target.SEQUENCE:
+            # Rows are whole bus words.
+            fields = SEQUENCE.unpack(block.rows[0] & ((1 << SEQUENCE.bits) - 1))
+            first = SEQUENCE.pack(**{**fields, "slots": slots})
+            blocks[i] = replace(block, rows=[first, *block.rows[1:]])
+    with pytest.raises(DeviceError, match="layer 0 of engine 0 has no middle slot"):
+        Emulator(replace(overlay, image=pack_blocks(blocks)))
+
+
 def test_other_trees_do_not_split(make_case: Callable[..., Any], specs: Any) -> None:
     overlay = paired_case(make_case, specs).overlay
     core = overlay.kernel.core

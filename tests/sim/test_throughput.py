@@ -22,6 +22,7 @@ from trencadis_sim.throughput import (
     model_throughput,
     write_results,
 )
+from trencadis_sim.verilator import design_identity
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 
@@ -159,12 +160,13 @@ def test_figures_are_json_although_nothing_bounds_the_link(tmp_path: Path) -> No
     assert json.loads(text, parse_constant=pytest.fail)["zu3eg"] == found
 
 
+@pytest.mark.usefixtures("verilog")
 def test_networks_without_sparsities_are_predicted_until_they_are_simulated(
     tmp_path: Path,
 ) -> None:
     board = load_board("u250")
     kernel = KernelConfig.from_dict(dict(one_core(board).kernel))
-    run = {"configuration": f"{kernel.digest:016x}", "cycles_per_word": 12345.0}
+    run = {"design": list(design_identity(kernel, "axi")), "cycles_per_word": 12345.0}
     (tmp_path / "bench").mkdir()
     (tmp_path / "bench" / "core-u250-dense.json").write_text(json.dumps(run))
     found = measure(board, tmp_path)

@@ -22,6 +22,9 @@ ADDRESS_BITS = 64
 PAGE_BYTES = 4096
 """A burst must not cross a multiple of this."""
 
+LONGEST_BURST = 256
+"""Beats of a burst, by AXI4."""
+
 
 class AxiReadInterface(wiring.PureInterface):
     """The read channels of an AXI4 master; its members are those of `AxiReadSignature`."""
@@ -151,8 +154,9 @@ class _Bursts(wiring.Component):
     busy: Signal
 
     def __init__(self, *, bits: int, longest: int) -> None:
-        if longest & (longest - 1) or longest * bits // 8 > PAGE_BYTES:
-            raise ValueError(f"longest must be a power of two within a page, not {longest}")
+        most = min(LONGEST_BURST, PAGE_BYTES * 8 // bits)
+        if not 1 <= longest <= most or longest & (longest - 1):
+            raise ValueError(f"longest must be a power of two up to {most}, not {longest}")
         self._bytes_log2 = (bits // 8 - 1).bit_length()
         self._longest = longest
         burst = data.StructLayout({"address": ADDRESS_BITS, "length": 8})

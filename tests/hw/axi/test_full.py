@@ -148,9 +148,13 @@ def test_reader_reports_errors(fails_at: int | None) -> None:
     assert errors.count == (fails_at is not None)
 
 
-def test_bursts_are_cut_where_they_may_be() -> None:
-    with pytest.raises(ValueError, match=r"^longest must be a power of two within a page, not 12$"):
-        AxiReader(bits=BITS, longest=12)
+@pytest.mark.parametrize(
+    ("bits", "longest", "most"), [(64, 12, 256), (32, 512, 256), (512, 128, 64), (64, 0, 256)]
+)
+def test_bursts_are_cut_where_they_may_be(bits: int, longest: int, most: int) -> None:
+    message = f"^longest must be a power of two up to {most}, not {longest}$"
+    with pytest.raises(ValueError, match=message):
+        AxiReader(bits=bits, longest=longest, depth=2048)
 
 
 def test_queue_must_hold_two_bursts() -> None:
