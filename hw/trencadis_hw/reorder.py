@@ -16,7 +16,7 @@ DISTRIBUTED_ROWS = 32
 """Up to this many rows the memory is distributed."""
 
 VECTORS = 64
-"""Vectors that may be in the memory; more rows than these make no vector wait that is longer."""
+"""Most vectors that may be in the memory, so that those of a row need no longer queue."""
 WAITING_ROWS = 8
 """Rows that may wait for the rest of the output stage, for every word."""
 
@@ -68,7 +68,7 @@ class Reorder(wiring.Component):
     reserve : In
         Rows to set aside, as `Serialiser` reports them.
     free_rows : Out
-        Rows neither filled nor set aside.
+        Rows neither filled nor set aside; none if as many vectors as may be are in the memory.
     rows_0, ... : Out(stream of row_layout)
         The vectors' rows, a word each.
     load : In(LoadSignature)
