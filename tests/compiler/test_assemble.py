@@ -414,8 +414,8 @@ def test_waits_that_come_every_second_word_are_averaged(writer) -> None:
     placement = compile_model(model, load_board("sim"), input_nonzeros=32).placement
     (engine,) = schedule(placement).engines
     work = sum(placed.plan.cycles + placed.plan.tail for placed in placement.layers)
-    # Of two words one waits 4 cycles, the other about 100, for the whole pipeline.
-    assert 40 < engine.waiting < 60
+    # Of two words one waits 4 cycles, the other about 127, for the whole pipeline.
+    assert 60 < engine.waiting < 70
     assert engine.period >= work + engine.waiting
 
 
