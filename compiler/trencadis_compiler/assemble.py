@@ -460,7 +460,7 @@ def _channel_parameters(plan: LayerPlan, channel: int) -> int:
         raise CompileError(
             f"layer {layer.name!r}, channel {channel}: sums may reach {reach[0]}..{reach[1]}, "
             f"more than the {plan.config.sum_bits} bits of the accumulators; choose a "
-            "configuration with wider sums"
+            "board with wider sums, such as a copy of this one's file with a larger sum_bits"
         )
     assert layer.requantised is not None
     slope, intercept = real_key(layer, channel)

@@ -170,7 +170,7 @@ def compile_network(
     CompileError
         If the network cannot be run on the board's kernel.
     """
-    kernel = KernelConfig.from_dict(dict(board.kernel))
+    kernel = _kernel_of(board)
     progress("packing kernels into tiles")
     placement = place(network, kernel.core, density)
     progress("scheduling")
@@ -188,6 +188,13 @@ def compile_network(
     return Compiled(overlay, network, placement, plan)
 
 
+def _kernel_of(board: Board) -> KernelConfig:
+    try:
+        return KernelConfig.from_dict(dict(board.kernel))
+    except ValueError as error:
+        raise CompileError(f"board {board.name!r}: [kernel]: {error}") from error
+
+
 def _with_sparse_input(network: Network, board: Board, nonzeros: int) -> Network:
     """The network with an input of which only so many channels of a position are sent."""
     channels = network.layers[0].in_shape[0]
@@ -201,7 +208,7 @@ def _with_sparse_input(network: Network, board: Board, nonzeros: int) -> Network
             f"an input position has {channels} channels; a sparse input may have "
             f"{1 << abi.INPUT_INDEX_BITS}: compile for a dense input, or use a narrower layer"
         )
-    if not KernelConfig.from_dict(dict(board.kernel)).core.sparse_input:
+    if not _kernel_of(board).core.sparse_input:
         raise CompileError(
             f"the kernel of board {board.name!r} takes dense inputs only; choose one with "
             "sparse_input = true, or compile for a dense input"

@@ -59,7 +59,7 @@ build_dir_option = click.option(
 timeout_option = click.option(
     "--timeout",
     "timeout_s",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     default=600.0,
     show_default=True,
     help="Seconds a run may take.",

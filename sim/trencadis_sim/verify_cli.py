@@ -46,7 +46,7 @@ FILE = click.Path(path_type=Path)
 @click.option(
     "--timeout",
     "timeout_s",
-    type=float,
+    type=click.FloatRange(min=0, min_open=True),
     default=600.0,
     show_default=True,
     help="Seconds a run may take.",

@@ -182,7 +182,7 @@ def test_sums_that_may_overflow_are_refused(writer) -> None:
     with pytest.raises(
         CompileError,
         match=r"layer 'MatMul3', channel 0: sums may reach -8128000\.\.8064500, more than the 22 "
-        "bits of the accumulators; choose a configuration with wider sums",
+        "bits of the accumulators; choose a board with wider sums, ",
     ):
         compile_model(path, board({"sum_bits": 22}))
     compile_model(path, board({"sum_bits": 24}))

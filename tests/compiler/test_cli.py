@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -239,6 +240,29 @@ def test_k_wta_at_the_end(writer, tmp_path) -> None:
     zeros = w.node("ConstantOfShape", w.node("Shape", y))
     y = w.node("ScatterElements", zeros, indices, values, axis=1)
     assert "is the last and has k-WTA; the host takes all" in refused(tmp_path, w.save(y, 9))
+
+
+@pytest.mark.parametrize(
+    ("line", "changed", "message"),
+    [
+        (
+            "sum_bits = 22",
+            "sum_bits = 99",
+            "EngineConfig.sum_bits must be an integer in 18..32, not 99",
+        ),
+        ("sum_bits = 22", 'sum_bits = "22"', "EngineConfig.sum_bits must be an integer in 18..32"),
+        ("sum_bits = 22", "sum_bit = 22", "sum_bit"),
+        ('routing = "banked"', 'routing = "bank"', "EngineConfig.routing must be "),
+    ],
+)
+def test_a_kernel_that_is_not_possible(model, line, changed, message) -> None:
+    text = resources.files("trencadis_boards").joinpath("sim.toml").read_text()
+    assert line in text
+    board = model.parent / "mine.toml"
+    board.write_text(text.replace(line, changed))
+    shown = refused(model.parent, model, "--board", str(board))
+    assert "board 'mine': [kernel]: " in shown
+    assert message in shown
 
 
 def test_unknown_board(model) -> None:
