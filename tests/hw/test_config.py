@@ -69,7 +69,7 @@ MakeEngine = Callable[..., EngineConfig]
             "EngineConfig.reorder_rows must be at least twice the 4 rows of select_rows, not 4",
         ),
         ({"reorder_rows": 8192}, "EngineConfig.reorder_rows must be an integer in 2..4096"),
-        ({"select_rows": 0}, "EngineConfig.select_rows must be an integer in 1..256, not 0"),
+        ({"select_rows": -1}, "EngineConfig.select_rows must be an integer in 0..256, not -1"),
         ({"whole_rows": -1}, "EngineConfig.whole_rows must be an integer in 0..4096, not -1"),
         ({"tables": 17}, "EngineConfig.tables must be an integer in 0..16, not 17"),
         ({"layers": 17}, "EngineConfig.layers must be an integer in 1..16, not 17"),

@@ -350,7 +350,7 @@ def test_missing_and_unknown_fields(overlay, path, place) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda m: m.update(abi=99), "it was made for version 99 of the formats, this is 1"),
+        (lambda m: m.update(abi=99), "it was made for version 99 of the formats, this is 2"),
         (lambda m: m.update(sha256="0"), "the image does not match its digest"),
         (lambda m: m.update(configuration="0"), "does not match its digest"),
         (lambda m: m["kernel"].update(cores=0), "KernelConfig.cores must be an integer in 1..64"),
