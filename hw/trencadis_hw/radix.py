@@ -25,6 +25,9 @@ __all__ = [
     "threshold_layout",
 ]
 
+MOST_GATED = 8
+"""Bits that are counted by gates alone."""
+
 DIGIT_BITS = 2
 DIGITS = abi.KEY_BITS // DIGIT_BITS
 
@@ -42,12 +45,14 @@ def count_ones(bits: Sequence[Value]) -> Value:
     """How many of some bits are set.
 
     Made of gates: the count of six bits is one level of LUTs, where adders would each be a carry
-    chain.
+    chain. The expression of a carry holds that of the one before twice, so many bits are added.
     """
     if len(bits) == 1:
         return bits[0]
     half = 1 << ((len(bits) - 1).bit_length() - 1)
     low, high = count_ones(bits[:half]), count_ones(bits[half:])
+    if len(bits) > MOST_GATED:
+        return low + high
     total: list[Value] = []
     carry: Value = C(0, 1)
     for i in range(len(low)):
