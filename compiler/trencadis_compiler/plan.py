@@ -21,8 +21,7 @@ DEEPEST = 8
 ENDED_DELAY = 7
 """Cycles from the issue of an entry until the sequencer knows that all lists have ended."""
 
-
-MOST_SLOTS = 64
+MOST_SLOTS = 1 << next(field.bits for field in abi.SEQUENCE.fields if field.name == "slots")
 """Slots of a step, by the format."""
 
 CREDIT_DELAY = 3

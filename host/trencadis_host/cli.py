@@ -29,7 +29,7 @@ from trencadis_hw.arrays import load_array
 from trencadis_hw.container import ContainerError, InputError, Overlay, write_atomically
 from trencadis_hw.reported import reported
 
-__all__ = ["bench", "run"]
+__all__ = ["bench", "build_dir_option", "run", "timeout_option"]
 
 MISTAKES = (
     ContainerError,

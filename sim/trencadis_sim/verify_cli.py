@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trencadis_compiler.calibration import calibration_data
+from trencadis_host.cli import build_dir_option, timeout_option
 from trencadis_host.device import device_names
 from trencadis_hw.arrays import load_array
 from trencadis_sim.reported import reported
@@ -36,21 +37,8 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help=f"What to compare; may be given several times: {', '.join(device_names())}.",
 )
-@click.option(
-    "--build-dir",
-    type=FILE,
-    default=Path("build/sim"),
-    show_default=True,
-    help="Where simulators are kept.",
-)
-@click.option(
-    "--timeout",
-    "timeout_s",
-    type=click.FloatRange(min=0, min_open=True),
-    default=600.0,
-    show_default=True,
-    help="Seconds a run may take.",
-)
+@build_dir_option
+@timeout_option
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 @click.version_option(package_name="trencadis")
 def main(

@@ -31,6 +31,16 @@ def core() -> CoreConfig:
     return replace(found, engines=(replace(found.engines[0], **roomy),))
 
 
+@pytest.fixture(scope="module")
+def dense(network: Network) -> Network:
+    """The network with every weight, and every activation."""
+    layers = (
+        replace(layer, winners=None, weights=np.full_like(layer.weights, -3))
+        for layer in network.layers
+    )
+    return replace(network, layers=tuple(layers))
+
+
 def cycles(network: Network, core: CoreConfig) -> float:
     everything = {layer.name: 1.0 for layer in network.layers}
     return schedule(place(network, core, everything)).period / core.words
@@ -45,14 +55,9 @@ def test_each_sparsity_is_taken_away_alone(network: Network, core: CoreConfig) -
     assert baselines.dense > baselines.sparse_weights > cycles(network, core)
 
 
-def test_a_dense_network_has_nothing_to_lose(network: Network, core: CoreConfig) -> None:
-    dense = replace(
-        network,
-        layers=tuple(
-            replace(layer, winners=None, weights=np.full_like(layer.weights, -3))
-            for layer in network.layers
-        ),
-    )
+def test_a_dense_network_has_nothing_to_lose(
+    network: Network, dense: Network, core: CoreConfig
+) -> None:
     baselines = predict_baselines(dense, core)
     assert baselines.dense == baselines.sparse_weights == cycles(dense, core)
     # No weight is zero, so its values do not matter.
@@ -66,14 +71,7 @@ def test_memories_of_the_core_do_not_bound_the_dense_network(
     assert predict_baselines(network, small) == predict_baselines(network, core)
 
 
-def test_memories_can_be_made_to_hold_a_network(network: Network, core: CoreConfig) -> None:
-    dense = replace(
-        network,
-        layers=tuple(
-            replace(layer, winners=None, weights=np.full_like(layer.weights, -3))
-            for layer in network.layers
-        ),
-    )
+def test_memories_can_be_made_to_hold_a_network(dense: Network, core: CoreConfig) -> None:
     small = KernelConfig.from_dict(dict(load_board("sim").kernel)).core
     with pytest.raises(CompileError):
         place(dense, small)
