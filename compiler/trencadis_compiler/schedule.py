@@ -152,7 +152,7 @@ def _taken(placed: PlacedLayer, written: Mapping[tuple[int, int], float]) -> flo
     if _selected_whole(placed):
         behind = _selection(placed)
     timing = EngineTiming.of(plan.config)
-    waiting = timing.requantise + timing.reorder + 2 * placed.vector_rows
+    waiting = timing.requantise + timing.reorder + placed.vector_rows
     held = (plan.cycles + vectors * waiting) * placed.vector_rows / plan.config.reorder_rows
     return max(plan.cycles, behind, held)
 

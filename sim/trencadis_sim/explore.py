@@ -195,11 +195,9 @@ def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan]) -> EngineConfig:
     vectors = [
         (plan, math.ceil(plan.layer.weights.shape[0] / engine.requantisers)) for plan in plans
     ]
-    whole = [rows for plan, rows in vectors if plan.layer.winners and plan.layer.winners.whole]
-    local = [
-        rows for plan, rows in vectors if not (plan.layer.winners and plan.layer.winners.whole)
-    ]
-    select = max(local, default=1)
+    selected = [(plan.layer.winners, rows) for plan, rows in vectors if plan.layer.winners]
+    whole = [rows for winners, rows in selected if winners.whole]
+    local = [rows for winners, rows in selected if not winners.whole]
     rows = sum(plan.weight_rows for plan in plans)
     beats = max(plan.beats for plan in plans)
     return replace(
@@ -209,15 +207,23 @@ def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan]) -> EngineConfig:
         slot_rows=power(sum(plan.slots for plan in plans), 8),
         queue_beats=power(2 * max(beats, engine.beats), 8),
         requantise_rows=power(sum(p.passes * p.beats * p.groups for p in plans), 64),
-        select_rows=max(1, min(256, select)),
+        select_rows=min(256, max(local, default=0)),
         whole_rows=max(whole, default=0),
-        reorder_rows=power(2 * max(select, *(rows for _, rows in vectors)), 32),
+        reorder_rows=power(max(_vectors_held(plan) * rows for plan, rows in vectors), 32),
         dense_values=2048 if engine.dense_values else 0,
         list_entries=0
         if engine.dense_values
         else power(2 * sum(plan.entries * plan.feed.columns * 8 for plan in plans), 512),
         layers=max(2, len(plans)),
     )
+
+
+def _vectors_held(plan: LayerPlan) -> int:
+    """Vectors that the reorder memory is to have room for.
+
+    One is written while another is read; of maps, the keys of more are on their way.
+    """
+    return 2 if plan.layer.out_shape[1:] == (1, 1) else 4
 
 
 def explore(

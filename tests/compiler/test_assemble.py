@@ -362,6 +362,18 @@ def test_winners_of_positions_may_need_the_selector_of_whole_layers(writer) -> N
     assert whole.schedule.period > 42 * 22 > streaming.schedule.period
 
 
+def test_a_small_reorder_memory_holds_vectors_up(writer) -> None:
+    w = writer(shape=(1, 9, 8))
+    y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(64, 1, 3, 3)))
+    y = winners(w, w.quantised(y, 2**-3, -128), 2, 2**-3)
+    y = w.node("Conv", y, w.integers(w.sparse(4, 64, 7, 6)))
+    model = w.save(w.quantised(y, 2**-3), 4, 1, 1)
+    roomy, tight = (compile_model(model, board({"reorder_rows": rows})) for rows in (512, 32))
+    assert roomy.schedule.static
+    assert not tight.schedule.static
+    assert tight.schedule.period > roomy.schedule.period
+
+
 def test_steps_of_more_slots_than_the_format_has_are_not_planned(writer) -> None:
     # Two windows of 81 positions take 81 slots of two lanes, one takes 41.
     w = writer(shape=(1, 10, 10))
