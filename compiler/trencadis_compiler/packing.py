@@ -13,6 +13,7 @@ is improved by iterated greedy (Culberson 1992): taking the kernels again, tile 
 order, never needs more tiles. At last an exact cover is tried.
 """
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -21,7 +22,7 @@ import numpy.typing as npt
 
 from trencadis_compiler.cover import full_tiles
 
-__all__ = ["Packing", "fewest_tiles", "pack"]
+__all__ = ["Packing", "Packings", "fewest_tiles", "pack"]
 
 ROUNDS = 60
 MOVES = 30_000
@@ -119,6 +120,31 @@ def pack(
     return Packing(
         tuple(sorted(tuple(sorted(int(kernel) for kernel in tile)) for tile in tiles)), depth
     )
+
+
+class Packings:
+    """The packings of a layer, each searched once, on whatever engine it is tried.
+
+    Parameters
+    ----------
+    weights : array, shape (kernels, ...)
+        Of the layer.
+    """
+
+    def __init__(self, weights: npt.NDArray[np.int8]) -> None:
+        occupied = (weights != 0).reshape(weights.shape[0], -1)
+        self._fewest = functools.cache(functools.partial(fewest_tiles, occupied))
+        self._pack = functools.cache(
+            lambda kernels_per_tile, depth: pack(occupied, kernels_per_tile, depth=depth)
+        )
+
+    def fewest_tiles(self, kernels_per_tile: int, depth: int) -> int:
+        """A lower bound on the number of tiles."""
+        return self._fewest(kernels_per_tile, depth)
+
+    def pack(self, kernels_per_tile: int, depth: int) -> Packing:
+        """Kernels in as few tiles as the search finds."""
+        return self._pack(kernels_per_tile, depth)
 
 
 def _collisions(occupied: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

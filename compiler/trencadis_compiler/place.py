@@ -11,6 +11,7 @@ import numpy as np
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.packing import Packings
 from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig, EngineConfig
@@ -21,6 +22,7 @@ __all__ = [
     "Placement",
     "boundaries_of",
     "feeds_of",
+    "map_size",
     "place",
     "slot_addresses",
 ]
@@ -151,9 +153,11 @@ def place(
     problem: CompileError | None = None
     feeds = feeds_of(network, density or {})
 
-    @functools.cache  # packing takes long, and most boundaries leave a layer where it was
+    packings = [Packings(layer.weights) for layer in network.layers]
+
+    @functools.cache  # most boundaries leave a layer where it was
     def plans_of(layer: int, engine: int) -> list[LayerPlan]:
-        return _plans(network.layers[layer], core.engines[engine], feeds[layer])
+        return _plans(network.layers[layer], core.engines[engine], feeds[layer], packings[layer])
 
     for boundaries in boundaries_of(len(network.layers), core):
         try:
@@ -246,7 +250,7 @@ def boundaries_of(layers: int, core: CoreConfig) -> list[list[int]]:
     return ways
 
 
-def _plans(layer: Layer, engine: EngineConfig, feed: Feed) -> list[LayerPlan]:
+def _plans(layer: Layer, engine: EngineConfig, feed: Feed, packings: Packings) -> list[LayerPlan]:
     """Ways to run a layer on an engine, the fastest first."""
     if feed.dense and not engine.dense_values:
         raise CompileError("the first engine of a chain must have a dense input")
@@ -263,7 +267,7 @@ def _plans(layer: Layer, engine: EngineConfig, feed: Feed) -> list[LayerPlan]:
         raise CompileError(
             f"layer {layer.name!r} reads activation lists, which this engine cannot hold"
         )
-    return plans_for(layer, engine, feed)
+    return plans_for(layer, engine, feed, packings)
 
 
 class _Allocator:
@@ -338,7 +342,7 @@ def _doubled(planned: Sequence[tuple[int, LayerPlan]], core: CoreConfig) -> set[
         mine = [i for i, (where, _) in enumerate(planned) if where == engine]
         for dense, capacity in ((True, config.dense_values), (False, config.list_entries)):
             sizes = {
-                i: _map_size(planned[i][1])
+                i: map_size(planned[i][1])
                 for i in mine
                 if (planned[i][1].reading is Reading.DENSE) == dense
             }
@@ -383,7 +387,7 @@ def _place_map(plan: LayerPlan, pool: dict[str, _Allocator], *, buffers: int) ->
     top, left, _, _ = plan.layer.padding
     _, width = plan.layer.padded_shape
     number = pool["maps"].take(1, plan.layer.name)
-    size = _map_size(plan)
+    size = map_size(plan)
     if plan.reading is Reading.DENSE:
         memory, lows, emission, pitch = pool["dense"], (), None, feed.channels
     else:
@@ -406,7 +410,7 @@ def _place_map(plan: LayerPlan, pool: dict[str, _Allocator], *, buffers: int) ->
     )
 
 
-def _map_size(plan: LayerPlan) -> int:
+def map_size(plan: LayerPlan) -> int:
     """Entries of a lane's memory that one buffer of the layer's input map takes."""
     height, width = plan.layer.padded_shape
     if plan.reading is Reading.DENSE:

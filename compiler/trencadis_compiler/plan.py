@@ -8,7 +8,7 @@ from enum import Enum
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer
-from trencadis_compiler.packing import Packing, fewest_tiles, pack
+from trencadis_compiler.packing import Packing, Packings
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.timing import EngineTiming
@@ -274,27 +274,40 @@ class LayerPlan:
         return self.layer.nonzeros / (len(self.packing.tiles) * self.packing.depth * rows)
 
 
-def plans_for(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]:
+def plans_for(
+    layer: Layer, config: EngineConfig, feed: Feed, packings: Packings | None = None
+) -> list[LayerPlan]:
     """Ways to run `layer` on an engine, the fastest first; of equals the one with fewest rows.
+
+    Parameters
+    ----------
+    layer : Layer
+        The layer.
+    config : EngineConfig
+        The engine.
+    feed : Feed
+        What the layer reads.
+    packings : Packings, optional
+        Of the layer, where it is planned for several engines: packing takes long.
 
     Raises
     ------
     CompileError
         If there is none.
     """
-    occupied = (layer.weights != 0).reshape(layer.weights.shape[0], -1)
+    packings = packings or Packings(layer.weights)
     plans: list[LayerPlan] = []
     best = math.inf
     fewest = math.inf
     for depth, limit in itertools.product(range(1, DEEPEST + 1), _limits(config)):
-        bound = fewest_tiles(occupied, limit, depth)
+        bound = packings.fewest_tiles(limit, depth)
         # Deeper tiles must save rows. No packing is tried that even at its best is no faster, or
         # does not fit.
         if (depth > 1 and bound * depth >= fewest) or _ideal(
             layer, config, feed, bound, depth
         ) >= best:
             continue
-        packing = pack(occupied, limit, depth=depth)
+        packing = packings.pack(limit, depth)
         fewest = min(fewest, len(packing.tiles) * depth)
         here = _plans(layer, config, feed, packing)
         plans += here

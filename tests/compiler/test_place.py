@@ -9,7 +9,7 @@ from trencadis_boards import load_board
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
-from trencadis_compiler.packing import Packing
+from trencadis_compiler.packing import Packing, Packings
 from trencadis_compiler.place import Placement, feeds_of, place
 from trencadis_compiler.plan import Feed, LayerPlan, plans_for
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
@@ -57,7 +57,7 @@ def test_what_cannot_fit_is_not_packed(network: Network, monkeypatch: pytest.Mon
     def no_packing(*arguments: object, **options: object) -> Packing:
         raise AssertionError("packs kernels that cannot fit")
 
-    monkeypatch.setattr("trencadis_compiler.plan.pack", no_packing)
+    monkeypatch.setattr("trencadis_compiler.packing.pack", no_packing)
     engine = core(weight_rows=16).engines[0]
     with pytest.raises(CompileError, match="no way of sharing them among 26 lanes fits 16 weight"):
         plans_for(network.layers[2], engine, feeds_of(network, {})[2])
@@ -68,9 +68,11 @@ def test_a_layer_is_packed_once_for_an_engine(
 ) -> None:
     found: list[tuple[str, int]] = []
 
-    def counted(layer: Layer, config: EngineConfig, feed: Feed) -> list[LayerPlan]:
+    def counted(
+        layer: Layer, config: EngineConfig, feed: Feed, packings: Packings
+    ) -> list[LayerPlan]:
         found.append((layer.name, config.dense_values))
-        return plans_for(layer, config, feed)
+        return plans_for(layer, config, feed, packings)
 
     monkeypatch.setattr("trencadis_compiler.place.plans_for", counted)
     first = core().engines[0]
