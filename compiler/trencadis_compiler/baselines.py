@@ -9,25 +9,14 @@ import numpy as np
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.memories import roomy
 from trencadis_compiler.place import boundaries_of, feeds_of, place
 from trencadis_compiler.plan import Feed, plans_for
 from trencadis_compiler.schedule import schedule
 from trencadis_hw.config import CoreConfig, EngineConfig
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
 
-__all__ = ["Baselines", "predict_baselines", "with_memories_for"]
-
-LARGEST = {
-    "weight_rows": 1 << 16,
-    "slot_rows": 256,
-    "list_entries": 1 << 14,
-    "requantise_rows": 1 << 16,
-    "reorder_rows": 1 << 12,
-}
-"""Memories as large as the formats allow."""
-
-WIDEST_SUM = 32
-"""Bits of a sum, at most; no cycle depends on them."""
+__all__ = ["Baselines", "predict_baselines"]
 
 
 @dataclass(frozen=True)
@@ -57,43 +46,10 @@ def predict_baselines(network: Network, core: CoreConfig) -> Baselines:
     CompileError
         If the dense network does not fit the array.
     """
-    roomy = _roomy(core)
+    large = roomy(core)
     sparse = replace(network, layers=tuple(map(_without_winners, network.layers)))
     dense = replace(sparse, layers=tuple(map(_with_all_weights, sparse.layers)))
-    return Baselines(_cycles(dense, roomy), _cycles(sparse, roomy))
-
-
-def with_memories_for(core: CoreConfig, network: Network) -> CoreConfig:
-    """The same arrays, with memories and sums that hold a network, even if those of `core` do not.
-
-    Raises
-    ------
-    CompileError
-        If it does not fit memories as large as the formats allow.
-    """
-    placement = place(network, _roomy(core))
-    engines = []
-    for number, engine in enumerate(core.engines):
-        placed = placement.on_engine(number)
-        lists = [layer.source for layer in placed if layer.source.emission is not None]
-        needed = {
-            "weight_rows": max(layer.weight_base + layer.plan.weight_rows for layer in placed),
-            "slot_rows": max(layer.slot_base + layer.plan.slots for layer in placed),
-            "list_entries": max((map.base + map.buffers * map.size for map in lists), default=0),
-            "requantise_rows": max(
-                max(layer.requantise_base + layer.requantise_rows for layer in placed),
-                max(layer.gather_base + layer.vector_rows for layer in placed),
-            ),
-            "reorder_rows": 1 << max(layer.vector_rows - 1 for layer in placed).bit_length(),
-            "sum_bits": WIDEST_SUM,
-        }
-        larger = {name: max(rows, getattr(engine, name)) for name, rows in needed.items()}
-        engines.append(replace(engine, **larger))
-    return replace(core, engines=tuple(engines))
-
-
-def _roomy(core: CoreConfig) -> CoreConfig:
-    return replace(core, engines=tuple(replace(engine, **LARGEST) for engine in core.engines))
+    return Baselines(_cycles(dense, large), _cycles(sparse, large))
 
 
 def _cycles(network: Network, core: CoreConfig) -> float:

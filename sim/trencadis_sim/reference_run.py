@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from trencadis_boards import Board, load_board
-from trencadis_compiler.baselines import with_memories_for
 from trencadis_compiler.compile import Compiled, compile_model, import_model
+from trencadis_compiler.memories import with_memories_for
 from trencadis_host.benchmark import random_inputs
 from trencadis_host.session import Session
 from trencadis_hw.config import KernelConfig

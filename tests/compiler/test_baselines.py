@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from trencadis_boards import load_board
-from trencadis_compiler.baselines import predict_baselines, with_memories_for
+from trencadis_compiler.baselines import predict_baselines
 from trencadis_compiler.compile import import_model
-from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
 from trencadis_compiler.place import place
 from trencadis_compiler.schedule import schedule
@@ -69,15 +68,3 @@ def test_memories_of_the_core_do_not_bound_the_dense_network(
 ) -> None:
     small = KernelConfig.from_dict(dict(load_board("sim").kernel)).core
     assert predict_baselines(network, small) == predict_baselines(network, core)
-
-
-def test_memories_can_be_made_to_hold_a_network(dense: Network, core: CoreConfig) -> None:
-    small = KernelConfig.from_dict(dict(load_board("sim").kernel)).core
-    with pytest.raises(CompileError):
-        place(dense, small)
-    made = with_memories_for(small, dense)
-    assert schedule(place(dense, made)).period == schedule(place(dense, core)).period
-    assert made.engines[0].weight_rows < core.engines[0].weight_rows
-    arrays = ("lanes", "tiles", "kernels", "groups", "requantisers")
-    for name in arrays:
-        assert getattr(made.engines[0], name) == getattr(small.engines[0], name)

@@ -1,0 +1,208 @@
+"""Memories for given arrays: large enough for a network, and no larger."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from trencadis_compiler.assemble import reachable_sums
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.ir import Network
+from trencadis_compiler.place import PlacedLayer, Placement, place
+from trencadis_compiler.schedule import Schedule, schedule
+from trencadis_hw.config import CoreConfig, EngineConfig
+
+__all__ = ["SHALLOW", "roomy", "smallest_memories", "with_memories_for"]
+
+LARGEST = {
+    "weight_rows": 1 << 16,
+    "slot_rows": 256,
+    "requantise_rows": 1 << 16,
+    "reorder_rows": 1 << 12,
+    "tables": 16,
+    "layers": 16,
+}
+INPUTS = {"dense_values": 1 << 16, "list_entries": 1 << 14}
+"""Memories as large as the formats allow."""
+
+WIDEST_SUM = 32
+"""Bits of a sum, at most; no cycle depends on them."""
+NARROWEST_SUM = 18
+"""By the engine's configuration."""
+NARROWEST_WEIGHT, WIDEST_WEIGHT = -128, 127
+
+LEAST = {"weight_rows": 32, "slot_rows": 16, "requantise_rows": 512}
+LEAST_QUEUE = 8
+LEAST_REORDER = 64
+"""Smaller ones are made of as many LUTs or block memories."""
+LEAST_LAYERS = 4
+
+SHALLOW = 64
+"""Weight rows up to which LUTs hold them: a block memory has 512 rows at least."""
+
+
+def with_memories_for(core: CoreConfig, network: Network) -> CoreConfig:
+    """The same arrays, with memories and sums that hold a network, even if those of `core` do not.
+
+    Raises
+    ------
+    CompileError
+        If it does not fit memories as large as the formats allow.
+    """
+    placement = place(network, roomy(core))
+    engines = []
+    for number, engine in enumerate(core.engines):
+        placed = placement.on_engine(number)
+        needed = _tables(placed) | {
+            "dense_values": _dense_values(placed),
+            "list_entries": _list_entries(placed),
+            "reorder_rows": _power_of_two(max(layer.vector_rows for layer in placed)),
+            "sum_bits": WIDEST_SUM,
+        }
+        larger = {name: max(rows, getattr(engine, name)) for name, rows in needed.items()}
+        engines.append(replace(engine, **larger))
+    return replace(core, engines=tuple(engines))
+
+
+def smallest_memories(core: CoreConfig, network: Network) -> tuple[CoreConfig, Schedule]:
+    """The same arrays with the smallest memories in which a network is as fast as in the largest.
+
+    Depths are powers of two. Sums hold whatever weights of eight bits stand where the network has
+    weights, so that it can be trained again.
+
+    Parameters
+    ----------
+    core : CoreConfig
+        Arrays and selectors; of the memories, only whether there are any for dense inputs and for
+        lists, and what those of weights are made of, unless they are shallow.
+    network : Network
+        What is to run.
+
+    Returns
+    -------
+    core : CoreConfig
+        With its memories.
+    schedule : Schedule
+        Of the network there.
+
+    Raises
+    ------
+    CompileError
+        If it does not fit memories as large as the formats allow.
+    """
+    placement = place(network, roomy(core))
+    period = schedule(placement).period
+    engines = [
+        _fitted(engine, placement, number) for number, engine in enumerate(placement.core.engines)
+    ]
+    # What is left decides when engines wait: of each, the least that makes none wait longer.
+    for number in range(len(engines)):
+        for name in ("queue_beats", "reorder_rows", "list_entries"):
+            for engine in _larger_and_larger(engines[number], name, placement, number):
+                tried = (*engines[:number], engine, *engines[number + 1 :])
+                if _period(network, replace(core, engines=tried)) <= period:
+                    engines[number] = engine
+                    break
+    fitted = replace(core, engines=tuple(engines))
+    return fitted, schedule(place(network, fitted))
+
+
+def roomy(core: CoreConfig) -> CoreConfig:
+    """The same arrays with memories as large as the formats allow.
+
+    Those for dense inputs and for lists only where there are any; selectors stay as they are.
+    """
+
+    def larger(engine: EngineConfig) -> EngineConfig:
+        inputs = {name: rows for name, rows in INPUTS.items() if getattr(engine, name)}
+        return replace(engine, **LARGEST, **inputs)
+
+    return replace(core, engines=tuple(map(larger, core.engines)))
+
+
+def _period(network: Network, core: CoreConfig) -> float:
+    try:
+        return schedule(place(network, core)).period
+    except CompileError:
+        return math.inf
+
+
+def _power_of_two(rows: int, least: int = 1) -> int:
+    return max(least, 1 << (rows - 1).bit_length())
+
+
+def _tables(placed: Sequence[PlacedLayer]) -> dict[str, int]:
+    """Rows of an engine's tables, by the field that gives their depth."""
+    return {
+        "weight_rows": max(layer.weight_base + layer.plan.weight_rows for layer in placed),
+        "slot_rows": max(layer.slot_base + layer.plan.slots for layer in placed),
+        "requantise_rows": max(
+            max(layer.requantise_base + layer.requantise_rows for layer in placed),
+            max(layer.gather_base + layer.vector_rows for layer in placed),
+        ),
+        "tables": sum(layer.table is not None for layer in placed),
+        "layers": len(placed),
+    }
+
+
+def _dense_values(placed: Iterable[PlacedLayer]) -> int:
+    """Values of a lane's dense input memory with two buffers, 0 if no layer reads the input."""
+    sources = [layer.source for layer in placed if layer.source.emission is None]
+    return sum(2 * source.size for source in sources)
+
+
+def _list_entries(placed: Iterable[PlacedLayer], *, most_buffers: int = 2) -> int:
+    """Entries of a lane's list memory, 0 if no layer reads lists."""
+    sources = [layer.source for layer in placed if layer.source.emission is not None]
+    return sum(min(most_buffers, source.buffers) * source.size for source in sources)
+
+
+def _fitted(engine: EngineConfig, placement: Placement, number: int) -> EngineConfig:
+    """An engine with memories as large as its tables; those that only decide waits stay."""
+    placed = placement.on_engine(number)
+    tables = _tables(placed)
+    tables |= {name: _power_of_two(tables[name], least) for name, least in LEAST.items()}
+    values, entries = _dense_values(placed), _list_entries(placed)
+    sum_bits = max(_sum_bits(layer) for layer in placed)
+    return replace(
+        engine,
+        **tables | {"layers": max(LEAST_LAYERS, len(placed))},
+        weight_memory="distributed" if tables["weight_rows"] <= SHALLOW else engine.weight_memory,
+        dense_values=_power_of_two(values) if engine.dense_values else 0,
+        list_entries=_power_of_two(entries) if engine.list_entries else 0,
+        sum_bits=sum_bits + sum_bits % 2,
+    )
+
+
+def _larger_and_larger(
+    engine: EngineConfig, name: str, placement: Placement, number: int
+) -> Iterable[EngineConfig]:
+    """An engine with more and more of one memory."""
+    placed = placement.on_engine(number)
+    if name == "list_entries":
+        if not engine.list_entries:
+            return
+        sizes = (_power_of_two(_list_entries(placed, most_buffers=n)) for n in (1, 2))
+    else:
+        longest = max(layer.vector_rows for layer in placed)
+        least = {
+            "queue_beats": _power_of_two(2 * engine.beats, LEAST_QUEUE),
+            "reorder_rows": _power_of_two(max(longest, 2 * engine.select_rows), LEAST_REORDER),
+        }[name]
+        sizes = (least << i for i in range((getattr(engine, name) // least).bit_length()))
+    for size in sizes:
+        yield replace(engine, **{name: size})
+
+
+def _sum_bits(placed: PlacedLayer) -> int:
+    """Width of a sum of any weights of eight bits where the layer has weights."""
+    plan = placed.plan
+    bits = NARROWEST_SUM
+    for value in (NARROWEST_WEIGHT, WIDEST_WEIGHT):
+        weights = np.where(plan.layer.weights == 0, 0, value).astype(np.int8)
+        extreme = replace(plan, layer=replace(plan.layer, weights=weights))
+        for channel in range(weights.shape[0]):
+            low, high = reachable_sums(extreme, channel)
+            bits = max(bits, (-low - 1).bit_length() + 1, high.bit_length() + 1)
+    return bits
