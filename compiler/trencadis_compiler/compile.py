@@ -231,6 +231,7 @@ def _densities(network: Network, inputs: Array) -> dict[str, float]:
         keys = _input_format(network).keys(inputs[:PROFILE_WORDS] if inputs.ndim else inputs)
     except InputError as error:
         raise CalibrationError(str(error)) from error
+    _check_nonzeros(network, keys)
     activations = keys.transpose(0, 3, 1, 2).astype(np.int64)
     densities = {}
     for layer in network.layers[:-1]:
@@ -238,6 +239,22 @@ def _densities(network: Network, inputs: Array) -> dict[str, float]:
         assert layer.output is not None
         densities[layer.name] = float(np.mean(activations != layer.output.zero_key))
     return densities
+
+
+def _check_nonzeros(network: Network, keys: Array) -> None:
+    """Refuse data that cannot be usual inputs. Keys have shape (words, rows, columns, channels)."""
+    nonzeros = (keys != network.layers[0].input.zero_key).sum(axis=3)
+    if not nonzeros.any():
+        raise CalibrationError(
+            f"input {network.input.name!r} is zero in all {len(keys)} words; give usual inputs"
+        )
+    most, allowed = nonzeros.max(), network.input_nonzeros
+    if allowed is not None and most > allowed:
+        word = int(np.argmax(nonzeros.max(axis=(1, 2))))
+        raise CalibrationError(
+            f"input {network.input.name!r} has {most} values that are not zero at a position of "
+            f"word {word}, more than the {allowed} of --input-nonzeros; allow {most}"
+        )
 
 
 def _input_format(network: Network) -> InputFormat:

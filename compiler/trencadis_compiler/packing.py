@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from trencadis_compiler.cover import full_tiles
 
-__all__ = ["Packing", "Packings", "fewest_tiles", "pack"]
+__all__ = ["Packing", "Packings", "all_collide", "fewest_tiles", "pack"]
 
 ROUNDS = 60
 MOVES = 30_000
@@ -120,6 +120,12 @@ def pack(
     return Packing(
         tuple(sorted(tuple(sorted(int(kernel) for kernel in tile)) for tile in tiles)), depth
     )
+
+
+def all_collide(weights: npt.NDArray[np.int8]) -> bool:
+    """No two kernels, shape (kernels, ...), fit into one tile."""
+    collide = _collisions((weights != 0).reshape(weights.shape[0], -1))
+    return int(collide.sum()) == collide.size - len(collide)
 
 
 class Packings:

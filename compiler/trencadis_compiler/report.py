@@ -8,11 +8,15 @@ from rich.table import Table
 from rich.text import Text
 
 from trencadis_boards import Board
+from trencadis_compiler.packing import all_collide
 from trencadis_compiler.place import PlacedLayer, Placement
 from trencadis_compiler.schedule import Schedule
 from trencadis_hw.config import KernelConfig
 
 __all__ = ["make_report", "render_report"]
+
+MOSTLY = 0.5
+"""For a hint, more than this part of a layer's weights is zero, and of its tiles empty."""
 
 
 def make_report(
@@ -46,6 +50,8 @@ def make_report(
         ],
         "cycles_per_word": period,
         "cycles_are": _basis(plan, profiled),
+        "limited_by": plan.limit,
+        "hints": [hint for placed in placement.layers for hint in _hints(placed)],
         "nonzero_weights": sum(layer["nonzeros"] for layer in layers),
         "weights": sum(layer["weights"] for layer in layers),
         "dense_products": dense,
@@ -65,6 +71,25 @@ def _basis(plan: Schedule, profiled: bool) -> str:
     if profiled:
         return "expected: they depend on the data, and were estimated from the profile given"
     return "expected: they depend on the data, and were estimated without a profile"
+
+
+def _hints(placed: PlacedLayer) -> list[str]:
+    """What would make better use of a layer's zeros, if they are many and have little effect."""
+    plan = placed.plan
+    name, zeros = plan.layer.name, 1 - plan.layer.nonzeros / plan.layer.weights.size
+    full, most = plan.packing_efficiency, plan.config.kernels
+    if zeros < MOSTLY or full > 1 - MOSTLY or plan.passes == 1:
+        return []
+    if plan.packing.kernels_per_tile == most:
+        reason = f"engine {placed.engine} of the board overlays {most} kernels at most"
+    elif plan.packing.kernels_per_tile == 1 and all_collide(plan.layer.weights):
+        reason = "all its kernels collide; trencadis_train moves models to masks that do not"
+    else:
+        return []
+    return [
+        f"layer {name!r}: {zeros:.0%} of its weights are zero, but its tiles are {full:.0%} full: "
+        + reason
+    ]
 
 
 def _layer(placed: PlacedLayer) -> dict[str, Any]:
@@ -138,11 +163,13 @@ def render_report(report: Mapping[str, Any], path: str, output: str) -> Renderab
         f"{useful:,.0f} of {dense:,} multiplications are useful "
         f"({dense / useful:.1f} times fewer).\n"
         f"{report['cycles_per_word']:,.0f} cycles a word ({report['cycles_are']}), "
+        f"limited by {_printable(report['limited_by'])}; "
         f"{report['multiplier_use']:.0%} of {report['multipliers_per_core']} multipliers in use: "
         f"{words:,.0f} words/s a core at {report['clock_mhz']:g} MHz (modelled).\n"
         f"{output}: {report['image_bytes']:,} bytes of image."
     )
-    return Group(table, summary)
+    hints = [Text(_printable(hint)) for hint in report["hints"]]
+    return Group(table, summary, *hints)
 
 
 def _printable(name: str) -> str:

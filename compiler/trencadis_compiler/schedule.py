@@ -33,6 +33,9 @@ WHOLE_OVERHEAD = 22
 PERMUTED = 5
 """Most layers of an engine of which every order is tried."""
 
+MOST_NAMES = 4
+"""Layers of an engine that are all named."""
+
 MOST_DELAY = 7
 """Words that a layer may lag behind, by its format."""
 
@@ -80,11 +83,14 @@ class Schedule:
         loading the input, or of what holds these up.
     static : bool
         The period does not depend on the data, and is exact.
+    limit : str
+        What the period is that of, in words.
     """
 
     engines: tuple[EngineSchedule, ...]
     period: float
     static: bool
+    limit: str
 
 
 def schedule(placement: Placement) -> Schedule:
@@ -94,19 +100,32 @@ def schedule(placement: Placement) -> Schedule:
         _engine_schedule(placement.on_engine(engine), written)
         for engine in range(len(placement.core.engines))
     )
-    loading = _loading(placement.layers[0])
-    planned = max(loading, *(engine.period for engine in engines))
-    held_up = max(
-        _selecting(placement), _handing_over(placement, written), _writing(placement, written)
-    )
+    planned = {
+        **{_name(placement, number): engine.period for number, engine in enumerate(engines)},
+        "loading of the input": _loading(placement.layers[0]),
+    }
+    held_up = {
+        "k-WTA over whole layers": _selecting(placement),
+        "handing maps from engine to engine": _handing_over(placement, written),
+        "writing of activations, one a cycle": _writing(placement, written),
+    }
+    periods = planned | held_up
+    limit = max(periods, key=lambda name: periods[name])  # of equals the first
     # An engine whose period is only bounded may still be sure to be faster than another. Loading
     # is known to a few cycles: how beats fall into bursts counts, too.
     certain = max((engine.period for engine in engines if engine.exact), default=0.0)
-    static = max(planned, held_up) <= certain and all(
+    static = periods[limit] <= certain and all(
         placed.plan.static and _taken(placed, written) == placed.plan.cycles
         for placed in placement.layers
     )
-    return Schedule(engines, max(planned, held_up), static)
+    return Schedule(engines, periods[limit], static, limit)
+
+
+def _name(placement: Placement, engine: int) -> str:
+    """An engine in words, by its layers."""
+    layers = [placed.plan.layer.name for placed in placement.on_engine(engine)]
+    few = layers if len(layers) <= MOST_NAMES else [layers[0], "...", layers[-1]]
+    return f"engine {engine} ({', '.join(few)})"
 
 
 def _loading(first: PlacedLayer) -> float:

@@ -325,6 +325,7 @@ def test_loading_may_be_what_takes_longest(writer) -> None:
     y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(4, 1, 2, 2)), strides=[20, 20])
     placement = compile_model(w.save(w.quantised(y), 4, 2, 2), board({})).placement
     assert schedule(placement).period == 1604
+    assert schedule(placement).limit == "loading of the input"
 
 
 def relu_vectors(w: Any, inputs: int, hidden: int) -> Any:
@@ -360,6 +361,7 @@ def test_winners_of_positions_may_need_the_selector_of_whole_layers(writer) -> N
     whole = compile_model(model, board({"select_rows": 0}))
     assert not whole.schedule.static
     assert whole.schedule.period > 42 * 22 > streaming.schedule.period
+    assert streaming.schedule.limit.startswith("engine 0 (")
 
 
 def test_a_small_reorder_memory_holds_vectors_up(writer) -> None:
@@ -403,6 +405,7 @@ def test_memories_take_the_input_and_the_layers_lists_in_turn(writer) -> None:
     assert compiled.schedule.period == (first.pitch + 1) + (8 + second.parts + 1)
     (engine,) = compiled.schedule.engines
     assert engine.period < compiled.schedule.period
+    assert compiled.schedule.limit == "writing of activations, one a cycle"
 
 
 def test_a_map_is_handed_over_when_it_is_written(writer) -> None:
@@ -419,6 +422,7 @@ def test_a_map_is_handed_over_when_it_is_written(writer) -> None:
     assert after.source.buffers == 1
     assert before.plan.cycles < 6400 < 6400 + after.plan.cycles < compiled.schedule.period
     assert compiled.schedule.period < 6400 + after.plan.cycles + 200
+    assert compiled.schedule.limit == "handing maps from engine to engine"
 
 
 def test_waits_that_come_every_second_word_are_averaged(writer) -> None:
@@ -466,6 +470,36 @@ def test_lists_are_full_where_no_activation_can_be_zero(writer, function, full) 
 # --- reports -------------------------------------------------------------------------------------
 
 
+def pruned(w: Any, zeros: Any) -> Any:
+    """Two fully connected layers, the first of 32 kernels of 8 weights."""
+    weights = w.rng.integers(1, 100, (32, 8)).astype(np.int8)
+    weights[zeros] = 0
+    y = w.node("Relu", w.node("MatMul", w.quantised("x"), w.integers(weights.T)))
+    y = w.node("MatMul", w.quantised(y, 2**-3, -128), w.integers(w.sparse(32, 5, density=1)))
+    return w.save(y, 5)
+
+
+@pytest.mark.parametrize(
+    ("own_row", "kernels", "hint"),
+    [
+        (False, 8, "weights are zero, but its tiles are 12% full: all its kernels collide"),
+        (True, 2, "weights are zero, but its tiles are 25% full: engine 0 of the board"),
+        (True, 8, None),
+    ],
+    ids=["colliding", "few", "used"],
+)
+def test_zeros_without_effect_get_a_hint(writer, own_row, kernels, hint) -> None:
+    rows = np.arange(8)
+    mine = np.arange(32)[:, None] % 8 if own_row else np.zeros((32, 1), int)
+    engine = board({"kernels": kernels, "tiles": 4, "requantisers": 4, "lanes": 8})
+    report = compile_model(pruned(writer(shape=(8,)), rows != mine), engine).overlay.report
+    if hint is None:
+        assert report["hints"] == []
+    else:
+        (found,) = report["hints"]
+        assert hint in found
+
+
 def test_the_report_adds_up(writer) -> None:
     base = board({})
     compiled = compile_model(convolutions(writer()), base)
@@ -476,6 +510,9 @@ def test_the_report_adds_up(writer) -> None:
     assert report["weights"] == sum(layer.weights.size for layer in compiled.network.layers)
     assert report["image_bytes"] == len(compiled.overlay.image)
     assert report["cycles_per_word"] == compiled.schedule.period
+    assert report["limited_by"] == compiled.schedule.limit
+    names = [layer["name"] for layer in report["layers"]]
+    assert report["limited_by"] == f"engine 0 ({', '.join(names)})"
     conv = layers[0]
     assert conv["dense_products"] == 36 * 12 * 18
     assert conv["useful_products"] == 36 * conv["nonzeros"]

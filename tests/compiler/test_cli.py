@@ -281,8 +281,9 @@ def test_unknown_board(model) -> None:
         (np.zeros((0, 2, 8, 8), np.float32), "has no words"),
         (np.zeros((), np.float32), "must have shape"),
         (np.array(["a", "b"]), "not of numbers"),
+        (np.zeros((3, 2, 8, 8), np.float32), "input 'x' is zero in all 3 words; give usual inputs"),
     ],
-    ids=["missing", "text", "shape", "type", "nan", "empty", "scalar", "strings"],
+    ids=["missing", "text", "shape", "type", "nan", "empty", "scalar", "strings", "zeros"],
 )
 def test_bad_calibration_data(model, array, message) -> None:
     path = model.with_name("x.npy")
@@ -310,6 +311,20 @@ def test_bad_calibration_data_for_a_float_model(writer, tmp_path, array, message
     np.save(path, array)
     text = refused(tmp_path, model, "--calibration", path)
     assert text.startswith(f"sparse-compile: {path}: {message}")
+
+
+def test_calibration_data_with_more_than_a_sparse_input_has(model) -> None:
+    array = np.zeros((3, 2, 8, 8), np.float32)
+    array[1, :, 4, 5] = 1
+    path = model.with_name("x.npy")
+    np.save(path, array)
+    arguments = (model, "--calibration", path, "--input-nonzeros")
+    assert run(*arguments, 2).exit_code == 0
+    text = refused(model.parent, *arguments, 1)
+    assert text == (
+        f"sparse-compile: {path}: input 'x' has 2 values that are not zero at a position of "
+        "word 1, more than the 1 of --input-nonzeros; allow 2"
+    )
 
 
 def test_output_in_a_folder_that_is_not_there(model) -> None:
