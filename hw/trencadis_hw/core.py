@@ -1,5 +1,7 @@
 """A core: one engine or a chain of them, computing one word or two in lockstep."""
 
+import itertools
+
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
@@ -94,7 +96,7 @@ class Core(wiring.Component):
             wiring.connect(m, wiring.flipped(self.load), engine.load)
             m.d.comb += [engine.start.eq(self.start), engine.clear.eq(self.clear)]
             engines.append(engine)
-        for before, after in zip(engines, engines[1:], strict=False):
+        for number, (before, after) in enumerate(itertools.pairwise(engines), start=1):
             m.d.comb += [
                 after.input_ended.eq(before.idle),
                 after.outside_reserve.eq(before.next_reserve),
@@ -104,7 +106,7 @@ class Core(wiring.Component):
                 for kind in ("", "whole_"):
                     # No logic reaches from one engine into another.
                     border = RegisterSlice(list_write_layout())
-                    m.submodules += border
+                    m.submodules[f"border_{number}_{kind}{word}"] = border
                     leave = getattr(before, f"{kind}leave_{word}")
                     connect_streams(m, source=leave, sink=border.i)
                     enter = getattr(after, f"{kind}enter_{word}")
