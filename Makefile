@@ -6,7 +6,7 @@ TARGET ?= hw_emu
 BIN := .venv/bin
 PIP := $(BIN)/pip --disable-pip-version-check --quiet
 
-.PHONY: demo test check bench synth rtl bitstream proofs xclbin soak clean help
+.PHONY: demo test check bench synth explore rtl bitstream proofs xclbin soak clean help
 
 help: ## Show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 18
@@ -31,6 +31,9 @@ bench: .venv/demo ## Measure the demo network, simulate the reference network on
 
 synth: .venv/demo ## Synthesise a kernel for UltraScale+ with Yosys: BOARD=u250|zu3eg
 	$(BIN)/python -m trencadis_sim.synth $(BOARD)
+
+explore: .venv/demo ## Search the fastest chain of engines: BOARD=u250|zu3eg [MODEL=model.onnx]
+	$(BIN)/python -m trencadis_sim.explore $(BOARD) $(if $(MODEL),--model $(MODEL))
 
 rtl: .venv/demo ## Generate what needs no vendor's tool: BOARD=u250|zu3eg|ulx3s
 	$(BIN)/python -m trencadis_hw.flows rtl $(BOARD)

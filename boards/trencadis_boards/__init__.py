@@ -15,7 +15,7 @@ from trencadis_boards.board import (
     Region,
     Tool,
 )
-from trencadis_boards.load import UnknownBoardError, board_names, load_board, read_board
+from trencadis_boards.load import UnknownBoardError, board_names, board_text, load_board, read_board
 
 __all__ = [
     "FAMILIES",
@@ -33,6 +33,7 @@ __all__ = [
     "Tool",
     "UnknownBoardError",
     "board_names",
+    "board_text",
     "load_board",
     "read_board",
 ]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from trencadis_boards.board import FAMILIES, RESOURCES, Board, BoardError
 
-__all__ = ["UnknownBoardError", "board_names", "load_board", "read_board"]
+__all__ = ["UnknownBoardError", "board_names", "board_text", "load_board", "read_board"]
 
 _Value = TypeVar("_Value")
 
@@ -45,22 +45,39 @@ def load_board(name: str) -> Board:
     BoardError
         If its description is not usable.
     """
+    text = board_text(name)
     if name.endswith(".toml"):
-        try:
-            text = Path(name).read_text(encoding="utf-8")
-        except OSError as error:
-            raise BoardError(
-                f"{name}: cannot be read: {error.strerror}; give the path of a board's "
-                f"description, or one of {', '.join(board_names())}"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise BoardError(f"{name}: not TOML: it is not UTF-8 text") from error
         return read_board(text, Path(name).stem, name)
-    if name not in board_names():
-        near = difflib.get_close_matches(name.lower(), board_names(), n=2) or board_names()
-        raise UnknownBoardError(f"board {name!r} is not known; did you mean {' or '.join(near)}?")
-    text = importlib.resources.files("trencadis_boards").joinpath(f"{name}.toml").read_text("utf-8")
     return read_board(text, name, f"{name}.toml")
+
+
+def board_text(name: str) -> str:
+    """The description of a board, as TOML; by name, or a file of your own.
+
+    Raises
+    ------
+    UnknownBoardError
+        If there is none of that name.
+    BoardError
+        If the file cannot be read.
+    """
+    if not name.endswith(".toml"):
+        if name not in board_names():
+            near = difflib.get_close_matches(name.lower(), board_names(), n=2) or board_names()
+            raise UnknownBoardError(
+                f"board {name!r} is not known; did you mean {' or '.join(near)}?"
+            )
+        package = importlib.resources.files("trencadis_boards")
+        return package.joinpath(f"{name}.toml").read_text("utf-8")
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BoardError(
+            f"{name}: cannot be read: {error.strerror}; give the path of a board's "
+            f"description, or one of {', '.join(board_names())}"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise BoardError(f"{name}: not TOML: it is not UTF-8 text") from error
 
 
 def read_board(text: str, name: str, file: str) -> Board:

@@ -10,10 +10,11 @@ from trencadis_compiler.assemble import reachable_sums
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
 from trencadis_compiler.place import PlacedLayer, Placement, place
+from trencadis_compiler.plan import LayerPlan
 from trencadis_compiler.schedule import Schedule, schedule
 from trencadis_hw.config import CoreConfig, EngineConfig
 
-__all__ = ["SHALLOW", "roomy", "smallest_memories", "with_memories_for"]
+__all__ = ["SHALLOW", "roomy", "smallest_memories", "sum_bits", "with_memories_for"]
 
 LARGEST = {
     "weight_rows": 1 << 16,
@@ -164,14 +165,13 @@ def _fitted(engine: EngineConfig, placement: Placement, number: int) -> EngineCo
     tables = _tables(placed)
     tables |= {name: _power_of_two(tables[name], least) for name, least in LEAST.items()}
     values, entries = _dense_values(placed), _list_entries(placed)
-    sum_bits = max(_sum_bits(layer) for layer in placed)
     return replace(
         engine,
         **tables | {"layers": max(LEAST_LAYERS, len(placed))},
         weight_memory="distributed" if tables["weight_rows"] <= SHALLOW else engine.weight_memory,
         dense_values=_power_of_two(values) if engine.dense_values else 0,
         list_entries=_power_of_two(entries) if engine.list_entries else 0,
-        sum_bits=sum_bits + sum_bits % 2,
+        sum_bits=max(sum_bits(layer.plan) for layer in placed),
     )
 
 
@@ -195,9 +195,8 @@ def _larger_and_larger(
         yield replace(engine, **{name: size})
 
 
-def _sum_bits(placed: PlacedLayer) -> int:
-    """Width of a sum of any weights of eight bits where the layer has weights."""
-    plan = placed.plan
+def sum_bits(plan: LayerPlan) -> int:
+    """Width of a sum of any weights of eight bits where the layer has weights; even."""
     bits = NARROWEST_SUM
     for value in (NARROWEST_WEIGHT, WIDEST_WEIGHT):
         weights = np.where(plan.layer.weights == 0, 0, value).astype(np.int8)
@@ -205,4 +204,4 @@ def _sum_bits(placed: PlacedLayer) -> int:
         for channel in range(weights.shape[0]):
             low, high = reachable_sums(extreme, channel)
             bits = max(bits, (-low - 1).bit_length() + 1, high.bit_length() + 1)
-    return bits
+    return bits + bits % 2

@@ -1,83 +1,52 @@
 """Which engines suit a network and a board: cycles against resources, over a grid of engines.
 
-Layers fall to a chain of engines. For every stage of the chain, all engines of a grid are tried on
-its layers: the compiler gives the cycles, `area` the resources. For every speed of the chain the
-smallest engine that keeps up is taken at each stage. What is on the Pareto front is then compiled
-as a whole.
+Layers fall to a chain of engines, in all ways. For every stage of a chain, all engines of a grid
+are tried on its layers. For every speed of the chain, the smallest engine that keeps up is taken at
+each stage. The most promising chains are compiled as a whole, with the smallest memories in which
+nothing waits longer than in the largest.
 """
 
 import itertools
 import json
-import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+import sys
+import tomllib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
+import tomli_w
 from rich.console import Console
 from rich.table import Table
 
-from trencadis_boards import Board, load_board
+from trencadis_boards import Board, BoardError, board_text, load_board
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
-from trencadis_compiler.place import place
-from trencadis_compiler.plan import Feed, LayerPlan, plans_for
-from trencadis_compiler.schedule import schedule
-from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig, Routing, WeightMemory
+from trencadis_compiler.memories import smallest_memories
+from trencadis_compiler.place import feeds_of
+from trencadis_compiler.plan import Feed
+from trencadis_compiler.schedule import LOAD_OVERHEAD
+from trencadis_hw.config import CoreConfig, KernelConfig, WeightMemory
 from trencadis_hw.container import write_atomically
-from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
-from trencadis_sim.area import core_area, engine_area, kernel_area
+from trencadis_hw.flows.area import core_area, kernel_area
+from trencadis_sim.engines import Planner, Stage, grid, stages
 from trencadis_sim.netlist import RESOURCES
 from trencadis_sim.reference_network import Kind, reference_model
 from trencadis_sim.synth import cores_that_fit
 
-__all__ = ["Candidate", "Stage", "explore", "grid", "pareto", "plot", "stages"]
+__all__ = ["Candidate", "Found", "explore", "kernel_of", "pareto", "plot", "products"]
 
-ROOMY = EngineConfig(
-    lanes=25,
-    tiles=32,
-    kernels=32,
-    dense_values=1 << 16,
-    list_entries=1 << 14,
-    weight_rows=1 << 16,
-    slot_rows=256,
-    queue_beats=128,
-    requantise_rows=1 << 14,
-    reorder_rows=1 << 12,
-    select_rows=64,
-    whole_rows=1 << 12,
-)
-"""An engine whose memories are so large that they decide nothing while cycles are counted."""
-
-MOST_TREES = 4
-"""Most kernels of a tile for which adder trees are tried: their cost grows with them."""
-MOST_MULTIPLIERS = 1024
-MOST_REQUANTISERS = 32
-"""Of an engine, by its configuration."""
-LANES = (4, 5, 7, 9, 10, 13, 25)
-TILES = (2, 4, 8, 16, 32)
-REQUANTISERS = (1, 2, 4, 8, 16)
-
-
-@dataclass(frozen=True)
-class Stage:
-    """An engine on its layers.
-
-    Attributes
-    ----------
-    engine : EngineConfig
-        With memories as large as these layers need.
-    cycles : float
-        A word group takes.
-    area : mapping of str to float
-        Resources by `area`, of all words in lockstep.
-    """
-
-    engine: EngineConfig
-    cycles: float
-    area: Mapping[str, float]
+MOST_ENGINES = 4
+"""In a chain, by its configuration."""
+COMPILED = 24
+"""Chains that are compiled, unless stated."""
+SHOWN = 8
+FAMILIES = ("vitis", "zynq")
+"""Of boards, that the area model knows."""
+UNSCALED = 0.01
+"""Price of a resource when it is another's turn."""
 
 
 @dataclass(frozen=True)
@@ -108,122 +77,20 @@ class Candidate:
     use: float
 
 
-def grid(
-    *, dense: bool, kernels: int, weight_memory: WeightMemory, most_lanes: int = 25
-) -> Iterator[EngineConfig]:
-    """Engines worth a try for a stage.
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
 
-    Parameters
+    Attributes
     ----------
-    dense : bool
-        The stage reads the network's input.
-    kernels : int
-        Most kernels in a tile.
-    weight_memory : WeightMemory
-        For memories too deep to be made of LUTs.
-    most_lanes : int
-        Most lanes to try.
+    compiled : sequence of Candidate
+        Compiled as a whole, the fastest first.
+    estimated : sequence of Candidate
+        All chains of the grid, by the cycles and memories of their stages alone.
     """
-    routings: tuple[Routing, ...] = ("banked",)
-    if kernels <= MOST_TREES:
-        routings += ("trees", "split-trees") if dense else ("trees",)
-    for lanes, tiles, routing, requantisers in itertools.product(
-        LANES, TILES, routings, REQUANTISERS
-    ):
-        if routing == "split-trees" and lanes % 2:
-            continue
-        columns = tiles * (1 if routing == "banked" else kernels)
-        if columns % requantisers or lanes * tiles > MOST_MULTIPLIERS or lanes > most_lanes:
-            continue
-        yield replace(
-            ROOMY,
-            lanes=lanes,
-            tiles=tiles,
-            kernels=kernels,
-            routing=routing,
-            requantisers=requantisers,
-            dense_values=1 << 16 if dense else 0,
-            list_entries=0 if dense else ROOMY.list_entries,
-            weight_memory=weight_memory,
-        )
 
-
-def stages(
-    layers: Sequence[Layer], feeds: Sequence[Feed], engines: Iterator[EngineConfig], words: int
-) -> list[Stage]:
-    """All engines that can run these layers, the fastest first."""
-    found: list[Stage] = []
-    # Requantisers only set a lower limit: what is planned with many of them serves few as well.
-    planned: dict[EngineConfig, list[LayerPlan] | None] = {}
-    for engine in engines:
-        power_of_two = engine.columns & -engine.columns
-        key = replace(engine, requantisers=min(power_of_two, MOST_REQUANTISERS))
-        if key not in planned:
-            try:
-                planned[key] = [
-                    plans_for(layer, key, feed)[0]
-                    for layer, feed in zip(layers, feeds, strict=True)
-                ]
-            except CompileError:
-                planned[key] = None
-        best = planned[key]
-        if best is None:
-            continue
-        plans = [replace(plan, config=engine) for plan in best]
-        cycles = WORD_OVERHEAD + sum(plan.cycles + plan.tail + LAYER_OVERHEAD for plan in plans)
-        cycles = max(cycles, *(_selector_cycles(plan) for plan in plans))
-        fitted = _fitted(engine, plans)
-        found.append(Stage(fitted, cycles, engine_area(fitted, words)))
-    return sorted(found, key=lambda stage: stage.cycles)
-
-
-def _selector_cycles(plan: LayerPlan) -> float:
-    """What k-WTA over a whole layer takes for a word: it holds one vector at a time."""
-    winners = plan.layer.winners
-    if winners is None or not winners.whole:
-        return 0
-    rows = math.ceil(plan.layer.weights.shape[0] / plan.config.requantisers)
-    return 5 * rows + 20
-
-
-def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan]) -> EngineConfig:
-    """The engine with memories just large enough, in powers of two."""
-
-    def power(rows: float, least: int) -> int:
-        return max(least, 1 << math.ceil(math.log2(max(1, rows))))
-
-    vectors = [
-        (plan, math.ceil(plan.layer.weights.shape[0] / engine.requantisers)) for plan in plans
-    ]
-    selected = [(plan.layer.winners, rows) for plan, rows in vectors if plan.layer.winners]
-    whole = [rows for winners, rows in selected if winners.whole]
-    local = [rows for winners, rows in selected if not winners.whole]
-    rows = sum(plan.weight_rows for plan in plans)
-    beats = max(plan.beats for plan in plans)
-    return replace(
-        engine,
-        weight_rows=power(rows, 4),
-        weight_memory="distributed" if rows <= 64 else engine.weight_memory,
-        slot_rows=power(sum(plan.slots for plan in plans), 8),
-        queue_beats=power(2 * max(beats, engine.beats), 8),
-        requantise_rows=power(sum(p.passes * p.beats * p.groups for p in plans), 64),
-        select_rows=min(256, max(local, default=0)),
-        whole_rows=max(whole, default=0),
-        reorder_rows=power(max(_vectors_held(plan) * rows for plan, rows in vectors), 32),
-        dense_values=2048 if engine.dense_values else 0,
-        list_entries=0
-        if engine.dense_values
-        else power(2 * sum(plan.entries * plan.feed.columns * 8 for plan in plans), 512),
-        layers=max(2, len(plans)),
-    )
-
-
-def _vectors_held(plan: LayerPlan) -> int:
-    """Vectors that the reorder memory is to have room for.
-
-    One is written while another is read; of maps, the keys of more are on their way.
-    """
-    return 2 if plan.layer.out_shape[1:] == (1, 1) else 4
+    compiled: Sequence[Candidate]
+    estimated: Sequence[Candidate]
 
 
 def explore(
@@ -231,10 +98,12 @@ def explore(
     board: Board,
     *,
     words: int,
-    grids: Sequence[tuple[int, Sequence[EngineConfig]]],
     bus_bits: int,
-) -> list[Candidate]:
-    """The Pareto front of chains: fewer cycles for more area, for a board.
+    most_engines: int = MOST_ENGINES,
+    compiled: int = COMPILED,
+    progress: Callable[[str], None] = lambda message: None,
+) -> Found:
+    """Chains of engines for a network and a board.
 
     Parameters
     ----------
@@ -244,60 +113,136 @@ def explore(
         Where.
     words : int
         Words in lockstep.
-    grids : sequence of (int, sequence of EngineConfig)
-        For every stage, its number of layers and the engines to try.
     bus_bits : int
         Of the kernel.
+    most_engines : int
+        In a chain.
+    compiled : int
+        Chains to compile, the most promising first.
+    progress : callable
+        Told about each step.
+
+    Raises
+    ------
+    CompileError
+        If no chain of the grid runs the network, or none is small enough for the board.
     """
-    feeds = _feeds(network)
-    options, first = [], 0
-    for count, engines in grids:
-        layers = network.layers[first : first + count]
-        options.append(stages(layers, feeds[first : first + count], iter(engines), words))
-        first += count
-    useful = sum(
-        plan_products(layer, feed) for layer, feed in zip(network.layers, feeds, strict=True)
-    )
-    loading = math.prod(network.layers[0].in_shape) + 4
-    candidates = []
-    for period in sorted({stage.cycles for stage in options[0]}):
-        limit = max(period, loading)
-        chosen = [_smallest(stage, limit, board) for stage in options]
-        if any(stage is None for stage in chosen):
-            continue
-        engines = tuple(stage.engine for stage in chosen if stage is not None)
-        core = CoreConfig(engines=engines, words=words)
-        kernel = KernelConfig(core=core, bus_bits=bus_bits)
+    if board.family not in FAMILIES:
+        raise CompileError(
+            f"board {board.name}: the area model is of UltraScale+ parts, not of family "
+            f"{board.family}; choose a board of family {' or '.join(FAMILIES)}"
+        )
+    search = _Search(network, board, words, bus_bits)
+    for split in _splits(len(network.layers), most_engines):
+        progress(f"trying engines for {' + '.join(map(str, split))} layers")
+        search.add_chains(split)
+    estimated = sorted(search.chains.values(), key=_fastest_and_smallest)
+    if not estimated or not estimated[0].cores:
+        reason = f"is small enough for board {board.name}" if estimated else "runs it"
+        raise CompileError(
+            f"network {network.name!r}: no chain of the grid with {words} words in lockstep "
+            f"{reason}; choose a larger board, 1 word in lockstep, or a smaller network"
+        )
+    found: list[Candidate] = []
+    for number, chain in enumerate(estimated[:compiled]):
+        # What is left is slower even if its memories took no more and nothing waited.
+        if found and max(c.words_per_s for c in found) >= chain.words_per_s:
+            break
+        progress(f"compiling chain {number + 1} of at most {compiled}")
+        core, program = smallest_memories(chain.core, network)
+        found.append(search.candidate(core, program.period))
+    return Found(sorted(found, key=_fastest_and_smallest), estimated)
+
+
+def _fastest_and_smallest(candidate: Candidate) -> tuple[float, float]:
+    return -candidate.words_per_s, candidate.area["lut"]
+
+
+class _Search:
+    """Chains for a network and a board, and what is known of their stages."""
+
+    def __init__(self, network: Network, board: Board, words: int, bus_bits: int) -> None:
+        self._layers, self._feeds = network.layers, feeds_of(network, {})
+        self._board, self._words, self._bus_bits = board, words, bus_bits
+        self._weight_memory: WeightMemory = "ultra" if board.resources.get("uram") else "block"
+        self._stages: dict[tuple[int, int], list[Stage]] = {}
+        self._planner = Planner()
+        first = self._feeds[0]
+        values = first.rows * first.columns * first.channels
+        self._loading = float(values + LOAD_OVERHEAD) if first.dense else 0.0
+        self._products = sum(map(products, self._layers, self._feeds))
+        self.chains: dict[CoreConfig, Candidate] = {}
+
+    def add_chains(self, split: Sequence[int]) -> None:
+        """Chains whose engines run so many layers each: for every speed, the smallest ones.
+
+        What is small depends on what there is least of, so every resource has its turn.
+        """
+        starts = itertools.accumulate(split, initial=0)
+        options = [self._options(*part) for part in zip(starts, split, strict=False)]
+        if not all(options):
+            return
+        slowest = max(option[0].cycles for option in options)
+        periods = {stage.cycles for option in options for stage in option}
+        for period in sorted(cycles for cycles in periods if cycles >= slowest):
+            for prices in self._prices():
+                chosen = [_cheapest(option, period, prices) for option in options]
+                core = CoreConfig(
+                    engines=tuple(stage.engine for stage in chosen),
+                    words=self._words,
+                    sparse_input=not self._feeds[0].dense,
+                )
+                cycles = max(self._loading, *(stage.cycles for stage in chosen))
+                self.chains[core] = self.candidate(core, cycles)
+
+    def candidate(self, core: CoreConfig, period: float) -> Candidate:
+        """A chain on the board."""
+        kernel = KernelConfig(core=core, bus_bits=self._bus_bits)
         area = dict.fromkeys(RESOURCES, 0.0) | core_area(kernel)
-        cores = cores_that_fit(board, area, kernel_area(kernel))["all"]
-        rate = cores * words * board.clock_mhz * 1e6 / limit
-        use = useful * words / (limit * core.multipliers)
-        candidates.append(Candidate(core, limit, area, cores, rate, use))
-    return sorted(candidates, key=lambda c: -c.words_per_s)
+        cores = cores_that_fit(self._board, area, kernel_area(kernel))["all"]
+        rate = cores * self._words * self._board.clock_mhz * 1e6 / period
+        use = self._products * self._words / (period * core.multipliers)
+        return Candidate(core, period, area, cores, rate, use)
+
+    def _options(self, start: int, count: int) -> list[Stage]:
+        """All engines that can run these layers, the fastest first."""
+        if (start, count) not in self._stages:
+            layers = self._layers[start : start + count]
+            feeds = self._feeds[start : start + count]
+            engines = grid(layers, dense=feeds[0].dense, weight_memory=self._weight_memory)
+            self._stages[start, count] = stages(layers, feeds, engines, self._words, self._planner)
+        return self._stages[start, count]
+
+    def _prices(self) -> Iterator[Mapping[str, float]]:
+        """Prices of resources: by their shares of the board, and with a turn for each."""
+        shares = {name: 1 / amount for name, amount in self._board.resources.items() if amount}
+        yield shares
+        for turn in shares:
+            yield {n: price * (1 if n == turn else UNSCALED) for n, price in shares.items()}
 
 
-def plan_products(layer: Layer, feed: Feed) -> float:
+def products(layer: Layer, feed: Feed) -> float:
     """Useful multiplications of a word."""
     rows, columns = layer.conv_shape
     density = 1.0 if feed.dense else feed.expected / feed.channels
     return rows * columns * layer.nonzeros * density
 
 
-def _smallest(options: Sequence[Stage], limit: float, board: Board) -> Stage | None:
-    """The stage that keeps up and takes the least of what the board has least of."""
-
-    def share(stage: Stage) -> float:
-        return sum(
-            stage.area.get(name, 0) / amount for name, amount in board.resources.items() if amount
-        )
-
-    return min((stage for stage in options if stage.cycles <= limit), key=share, default=None)
+def _splits(layers: int, most: int) -> Iterator[tuple[int, ...]]:
+    """Ways to give consecutive layers to the engines of a chain: how many each of them runs."""
+    for engines in range(1, min(most, layers) + 1):
+        for ends in itertools.combinations(range(1, layers), engines - 1):
+            yield tuple(b - a for a, b in itertools.pairwise((0, *ends, layers)))
 
 
-def _feeds(network: Network) -> list[Feed]:
-    """What every layer reads, from a placement on engines that hold anything."""
-    placed = place(network, CoreConfig(engines=(ROOMY,)))
-    return [layer.plan.feed for layer in placed.layers]
+def _cheapest(options: Sequence[Stage], period: float, prices: Mapping[str, float]) -> Stage:
+    """Of the stages that keep up, the one that costs least; there is one."""
+
+    def price(stage: Stage) -> float:
+        return sum(stage.area[name] * prices.get(name, 0.0) for name in stage.area)
+
+    fast = itertools.takewhile(lambda stage: stage.cycles <= period, options)
+    return min(fast, key=price)
 
 
 def pareto(candidates: Sequence[Candidate], resource: str = "lut") -> list[Candidate]:
@@ -309,20 +254,32 @@ def pareto(candidates: Sequence[Candidate], resource: str = "lut") -> list[Candi
     return front
 
 
-def plot(candidates: Sequence[Candidate], front: Sequence[Candidate], path: Path) -> None:
-    """Cycles against LUTs of all candidates, and the front."""
+def kernel_of(candidate: Candidate, board: Board, bus_bits: int) -> KernelConfig:
+    """The kernel of a board with as many of these cores as fit."""
+    cores = candidate.cores // board.kernels
+    return KernelConfig(core=candidate.core, cores=cores, bus_bits=bus_bits)
+
+
+def plot(found: Found, path: Path) -> None:
+    """Cycles and words/s against LUTs: all chains, the front, and those that were compiled."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(11, 4.5), layout="constrained")
+    groups = (
+        ("all, by their stages", found.estimated, "."),
+        ("front", pareto(found.estimated), "-"),
+        ("compiled", found.compiled, "o"),
+    )
     for axis, value, label in (
         (left, lambda c: c.period / c.core.words, "cycles a word of one core"),
         (right, lambda c: c.words_per_s, "words/s of the board, by cores alone"),
     ):
-        axis.plot([c.area["lut"] for c in candidates], [value(c) for c in candidates], "o")
-        axis.plot([c.area["lut"] for c in front], [value(c) for c in front], "o-", label="front")
+        for name, candidates, marks in groups:
+            luts = [c.area["lut"] for c in candidates]
+            axis.plot(luts, [value(c) for c in candidates], marks, label=name)
         axis.set_xscale("log")
         axis.set_yscale("log")
         axis.set_xlabel("LUTs of a core, by the area model")
@@ -352,35 +309,11 @@ def _as_json(candidate: Candidate) -> dict[str, Any]:
     }
 
 
-@click.command()
-@click.argument("board")
-@click.option("--words", type=click.IntRange(1, 2), default=2, show_default=True)
-@click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
-def main(board: str, words: int, build: Path) -> None:
-    """Search engines for the reference network on BOARD.
-
-    Writes BUILD/bench/explore-BOARD.json and .png.
-    """
-    folder = build / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    model = folder / "reference.onnx"
-    model.write_bytes(reference_model(Kind.SPARSE_SPARSE).SerializeToString(deterministic=True))
-    description = load_board(board)
-    bus_bits = KernelConfig.from_dict(dict(description.kernel)).bus_bits
-    weights: WeightMemory = "ultra" if description.resources.get("uram") else "block"
-    messages, console = Console(stderr=True), Console(width=150)
-    with messages.status("trying engines"):
-        grids = [
-            (1, list(grid(dense=True, kernels=2, weight_memory=weights))),
-            (1, list(grid(dense=False, kernels=8, weight_memory=weights))),
-            (2, list(grid(dense=False, kernels=32, weight_memory=weights, most_lanes=5))),
-        ]
-        network = import_model(model)
-        found = explore(network, description, words=words, grids=grids, bus_bits=bus_bits)
-    table = Table(title=f"reference network on {board}", title_justify="left")
+def _table(candidates: Sequence[Candidate], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
     for heading in ("chain", "cycles", "use", *RESOURCES, "cores", "words/s"):
         table.add_column(heading, justify="left" if heading == "chain" else "right")
-    for candidate in found[:12]:
+    for candidate in candidates:
         table.add_row(
             _describe(candidate.core),
             f"{candidate.period:,.0f}",
@@ -389,15 +322,73 @@ def main(board: str, words: int, build: Path) -> None:
             f"{candidate.cores}",
             f"{candidate.words_per_s:,.0f}",
         )
-    console.print(table)
-    best = found[0]
-    check = schedule(place(network, best.core))
-    console.print(f"the first, compiled: {check.period:,.0f} cycles a word group")
-    front = pareto(found)
-    plot(found, front, folder / f"explore-{board}.png")
-    results = [{**_as_json(c), "on_front": c in front} for c in found]
-    text = json.dumps(results, indent=1) + "\n"
-    write_atomically(folder / f"explore-{board}.json", text.encode())
+    return table
+
+
+def _searched(network: Network, board: Board, words: Sequence[int], bus_bits: int) -> Found:
+    """What is found with any of so many words in lockstep."""
+    messages = Console(stderr=True)
+    results: list[Found] = []
+    problem: CompileError | None = None
+    with messages.status("") as status:
+        for count in words:
+
+            def tell(message: str, count: int = count) -> None:
+                status.update(f"{count} in lockstep: {message}")
+
+            try:
+                results.append(
+                    explore(network, board, words=count, bus_bits=bus_bits, progress=tell)
+                )
+            except CompileError as error:
+                problem = error
+    if not results and problem:
+        raise problem
+    compiled = [candidate for found in results for candidate in found.compiled]
+    estimated = [candidate for found in results for candidate in found.estimated]
+    return Found(sorted(compiled, key=_fastest_and_smallest), estimated)
+
+
+@click.command()
+@click.argument("board")
+@click.option(
+    "--model", type=click.Path(path_type=Path), help="ONNX; the reference network if not given."
+)
+@click.option(
+    "--words", type=click.IntRange(1, 2), help="In lockstep; both are tried if not given."
+)
+@click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
+def main(board: str, model: Path | None, words: int | None, build: Path) -> None:
+    """Search engines for a network on BOARD.
+
+    Writes to BUILD/bench: explore-BOARD.json with all chains that were compiled, explore-BOARD.png,
+    and explore-BOARD.toml, which is the board with a kernel of the best chain: `sparse-compile` and
+    `make bitstream` take it as a board.
+    """
+    folder = build / "bench"
+    folder.mkdir(parents=True, exist_ok=True)
+    console = Console(width=150)
+    try:
+        description = load_board(board)
+        if model is None:
+            model = folder / "reference.onnx"
+            text = reference_model(Kind.SPARSE_SPARSE).SerializeToString(deterministic=True)
+            write_atomically(model, text)
+        bus_bits = KernelConfig.from_dict(dict(description.kernel)).bus_bits
+        tried = (1, 2) if words is None else (words,)
+        found = _searched(import_model(model), description, tried, bus_bits)
+    except (BoardError, CompileError) as error:
+        print(f"explore: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    console.print(_table(found.compiled[:SHOWN], f"{model.stem} on {description.name}"))
+    name = f"explore-{description.name}"
+    kernel = kernel_of(found.compiled[0], description, bus_bits)
+    made = tomllib.loads(board_text(board)) | {"kernel": kernel.to_dict()}
+    write_atomically(folder / f"{name}.toml", tomli_w.dumps(made).encode())
+    plot(found, folder / f"{name}.png")
+    text = json.dumps([_as_json(candidate) for candidate in found.compiled], indent=1)
+    write_atomically(folder / f"{name}.json", f"{text}\n".encode())
+    console.print(f"the first as a board: {folder / name}.toml", highlight=False)
 
 
 if __name__ == "__main__":

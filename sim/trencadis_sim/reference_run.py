@@ -35,10 +35,12 @@ __all__ = [
     "run_words",
 ]
 
-FEW_WORDS = 4
+FEW_WORDS = 12
 """Words of the run that the long one is compared with: enough that a core's pipeline is full."""
 
-WORDS = 12
+WORDS = 44
+"""Of the long run: when a run ends depends on its transfers, to some ten cycles."""
+
 TIMEOUT_S = 3600.0
 
 

@@ -2,7 +2,8 @@
 
 For 1x1 and 3x3 convolutions of 64 to 64 channels, as ResNet-50 and MobileNetV2 have them: of all
 engines of a grid that finish a position in time, the one with the fewest LUTs. Cycles are the
-compiler's, resources those of the area model (`trencadis_sim.area`): modelled, not synthesised.
+compiler's, resources those of the area model (`trencadis_hw.flows.area`): modelled, not
+synthesised.
 """
 
 import itertools
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.container import write_atomically
-from trencadis_sim.explore import ROOMY, stages
+from trencadis_sim.engines import ROOMY, stages
 from trencadis_sim.scaling import SHAPES, WAYS, WINNERS, Shape, complementary_weights, conv_layer
 
 __all__ = ["Resources", "smallest", "study"]

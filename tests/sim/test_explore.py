@@ -1,27 +1,36 @@
-"""The search for engines, on the demo network and a handful of engines."""
+"""The search for chains of engines, and that the boards' kernels come from it."""
 
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import import_model
+from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
 from trencadis_compiler.place import place
 from trencadis_compiler.schedule import schedule
-from trencadis_hw.config import CoreConfig, EngineConfig
-from trencadis_sim.area import engine_area
-from trencadis_sim.explore import Candidate, explore, grid, pareto, plot
+from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
+from trencadis_sim.explore import Candidate, Found, explore, kernel_of, main, pareto, plot
+from trencadis_sim.reference_network import Kind, reference_model
 
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
 
-
-def some(*, dense: bool, tiles: tuple[int, ...]) -> list[EngineConfig]:
-    """Engines of the grid with 5 lanes."""
-    every = grid(dense=dense, kernels=16, weight_memory="block", most_lanes=5)
-    return [e for e in every if e.lanes == 5 and e.tiles in tiles and e.requantisers == 4]
+MEMORIES = (
+    "dense_values",
+    "list_entries",
+    "weight_rows",
+    "slot_rows",
+    "queue_beats",
+    "requantise_rows",
+    "reorder_rows",
+    "select_rows",
+    "whole_rows",
+    "layers",
+)
 
 
 @pytest.fixture(scope="module")
@@ -30,51 +39,55 @@ def network() -> Network:
 
 
 @pytest.fixture(scope="module")
-def found(network: Network) -> list[Candidate]:
-    layers = len(network.layers)
-    return explore(
-        network,
-        load_board("zu3eg"),
-        words=1,
-        grids=[
-            (1, some(dense=True, tiles=(4, 8, 16))),
-            (layers - 1, some(dense=False, tiles=(4, 8))),
-        ],
-        bus_bits=128,
-    )
+def found(network: Network) -> Found:
+    return explore(network, load_board("zu3eg"), words=1, bus_bits=128)
 
 
-def test_engines_of_the_grid_are_as_asked() -> None:
-    few = list(grid(dense=False, kernels=2, weight_memory="ultra", most_lanes=5))
-    assert {engine.lanes for engine in few} == {4, 5}
-    assert {engine.routing for engine in few} == {"banked", "trees"}
-    assert {engine.weight_memory for engine in few} == {"ultra"}
-    many = list(grid(dense=True, kernels=16, weight_memory="block"))
-    assert {engine.routing for engine in many} == {"banked"}
-    assert all(engine.dense_values and not engine.list_entries for engine in many)
-    split = [e for e in grid(dense=True, kernels=2, weight_memory="block") if "split" in e.routing]
-    assert {engine.lanes for engine in split} == {4, 10}
-    assert all(engine.columns % engine.requantisers == 0 for engine in few + many)
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Network:
+    path = tmp_path_factory.mktemp("reference") / "reference.onnx"
+    path.write_bytes(reference_model(Kind.SPARSE_SPARSE).SerializeToString(deterministic=True))
+    return import_model(path)
 
 
-def test_candidates_hold_the_network_and_keep_up(found: list[Candidate], network: Network) -> None:
-    assert len(found) > 1
-    for candidate in found:
+@pytest.mark.parametrize("name", ["u250", "zu3eg"])
+def test_kernels_of_boards_come_from_the_search(name: str, reference: Network) -> None:
+    board = load_board(name)
+    preset = KernelConfig.from_dict(dict(board.kernel))
+    found = explore(reference, board, words=preset.core.words, bus_bits=preset.bus_bits)
+    best = found.compiled[0]
+    assert kernel_of(best, board, preset.bus_bits).cores == preset.cores
+    assert schedule(place(reference, preset.core)).period == best.period
+    for ours, searched in zip(preset.core.engines, best.core.engines, strict=True):
+        deeper = {memory: getattr(ours, memory) for memory in MEMORIES}
+        assert all(rows >= getattr(searched, memory) for memory, rows in deeper.items())
+        assert replace(searched, **deeper) == ours
+
+
+def test_candidates_are_compiled(found: Found, network: Network) -> None:
+    for candidate in found.compiled:
         compiled = schedule(place(network, candidate.core))
-        # Engines wait for each other at most a little.
-        assert compiled.period == pytest.approx(candidate.period, rel=0.05)
+        assert compiled.period == candidate.period
         assert 0 < candidate.use <= 1
 
 
-def test_the_fastest_comes_first(found: list[Candidate]) -> None:
-    rates = [candidate.words_per_s for candidate in found]
-    assert rates == sorted(rates, reverse=True)
-    best = found[0]
+def test_the_fastest_comes_first(found: Found) -> None:
+    for candidates in (found.compiled, found.estimated):
+        rates = [candidate.words_per_s for candidate in candidates]
+        assert rates == sorted(rates, reverse=True)
+    best = found.compiled[0]
     assert best.words_per_s == best.cores * 200e6 / best.period
+    # What was not compiled is no faster, even by its stages alone.
+    assert best.words_per_s >= found.estimated[len(found.compiled)].words_per_s
+
+
+def test_chains_of_every_length_are_tried(found: Found, network: Network) -> None:
+    lengths = {len(candidate.core.engines) for candidate in found.estimated}
+    assert lengths == set(range(1, min(4, len(network.layers)) + 1))
 
 
 def candidate(period: float, lut: float) -> Candidate:
-    core = CoreConfig(engines=(some(dense=True, tiles=(4,))[0],))
+    core = CoreConfig(engines=(EngineConfig(lanes=4, tiles=4, kernels=2, list_entries=64),))
     return Candidate(core, period, {"lut": lut}, 1, 1e6 / period, 0.5)
 
 
@@ -82,14 +95,40 @@ def test_the_front_leaves_out_what_is_slower_and_larger(tmp_path: Path) -> None:
     points = [candidate(period, lut) for period, lut in ((4, 1), (1, 9), (2, 5), (3, 6), (2, 7))]
     front = pareto(points)
     assert [(c.period, c.area["lut"]) for c in front] == [(1, 9), (2, 5), (4, 1)]
-    plot(points, front, tmp_path / "front.png")
+    plot(Found(points[:2], points), tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes()[1:4] == b"PNG"
 
 
-def test_area_grows_with_what_an_engine_is_made_of() -> None:
-    engine = some(dense=False, tiles=(8,))[0]
-    small = engine_area(engine, 1)
-    assert all(engine_area(engine, 2)[name] > small[name] for name in ("lut", "ff", "dsp"))
-    wide = engine_area(replace(engine, lanes=2 * engine.lanes), 1)
-    assert wide["dsp"] == small["dsp"] + engine.multipliers / 2
-    assert json.dumps(small)
+def test_the_best_chain_becomes_a_board(tmp_path: Path, network: Network) -> None:
+    arguments = ["zu3eg", "--model", str(DIGITS), "--words", "1", "--build", str(tmp_path)]
+    done = CliRunner().invoke(main, arguments)
+    assert done.exit_code == 0, done.output
+    made = load_board(str(tmp_path / "bench/explore-zu3eg.toml"))
+    kernel = KernelConfig.from_dict(dict(made.kernel))
+    results = json.loads((tmp_path / "bench/explore-zu3eg.json").read_text())
+    assert json.loads(json.dumps(kernel.to_dict()["core"])) == results[0]["core"]
+    assert schedule(place(network, kernel.core)).period == results[0]["period_cycles"]
+    assert replace(made, name="zu3eg", kernel={}) == replace(load_board("zu3eg"), kernel={})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nosuch"], "explore: board 'nosuch' is not known"),
+        (["ulx3s"], "explore: board ulx3s: the area model is of UltraScale"),
+        (["zu3eg", "--model", "nosuch.onnx"], "explore: nosuch.onnx"),
+    ],
+)
+def test_what_cannot_be_searched_is_one_line(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    done = CliRunner().invoke(main, [*arguments, "--build", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_network_that_is_too_large_for_a_board_is_told(network: Network) -> None:
+    small = replace(load_board("zu3eg"), resources={"lut": 500, "ff": 500, "dsp": 8, "bram36": 4})
+    with pytest.raises(CompileError, match=r"no chain of the grid .* is small enough for board"):
+        explore(network, small, words=1, bus_bits=64)

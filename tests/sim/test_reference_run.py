@@ -53,13 +53,13 @@ def test_words_on_the_rtl_equal_the_emulators_and_take_what_was_planned(
     case = make_case(specs["exact-winners"], "trees-lockstep", words=2)
     assert case.schedule.static
     image = save(case, tmp_path)
-    run = run_words(image, 14, build_dir=build_dir)
+    run = run_words(image, FEW_WORDS + 10, build_dir=build_dir)
     assert run.outputs_equal
     # Where in a burst the last beat falls may make a cycle of difference in all.
     assert abs(10 * run.cycles_per_word - 5 * case.schedule.period) <= 1
     assert run.load_cycles > 0
     assert run.latency_cycles > run.cycles_per_word
-    assert run.simulated_cycles > 14 * run.cycles_per_word
+    assert run.simulated_cycles > (FEW_WORDS + 10) * run.cycles_per_word
     assert run.simulated_cycles_per_s > 0
 
 
@@ -85,11 +85,11 @@ def test_different_outputs_are_found(
             return results
 
     monkeypatch.setattr(reference_run, "Session", Wrong)
-    assert not run_words(image, 5, build_dir=build_dir).outputs_equal
+    assert not run_words(image, FEW_WORDS + 1, build_dir=build_dir).outputs_equal
 
 
 def test_too_few_words_show_no_steady_state(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="more than 4, not 4"):
+    with pytest.raises(ValueError, match=f"more than {FEW_WORDS}, not {FEW_WORDS}"):
         run_words(tmp_path / "x.tcd", FEW_WORDS, build_dir=tmp_path)
 
 

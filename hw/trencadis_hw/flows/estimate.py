@@ -1,26 +1,22 @@
-"""What a kernel takes of a part, before any tool has run.
+"""What a kernel takes of a part, before any tool has run, and whether it fits.
 
-Memories and multipliers are counted. Other logic is a sum over what a kernel is made of, with
-weights fitted to kernels of several sizes that were synthesised (docs/boards.md has them), and
-compared with the whole kernels of cards that `python -m trencadis_sim.synth` keeps the results of.
-It is good to some ten per cent: it says whether a kernel is far too large, and not whether it will
-meet its clock.
+For UltraScale+ see `area`. For the ECP5 memories and multipliers are counted; other logic is a sum
+over what a kernel is made of, with weights fitted to kernels that were synthesised (docs/boards.md
+has them). It is good to some ten per cent: it says whether a kernel is far too large, and not
+whether it will meet its clock.
 """
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from trencadis_boards import Board
-from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
-from trencadis_hw.flows.inventory import Memory, block_rams, ultra_rams
+from trencadis_hw.flows.area import core_area, core_memories, kernel_area
+from trencadis_hw.flows.inventory import block_rams
 from trencadis_hw.flows.plan import PlanError
-from trencadis_hw.lists import ENTRY
-from trencadis_hw.reorder import DISTRIBUTED_ROWS, row_layout
 
-__all__ = ["Weights", "check_fits", "core_memories", "estimate"]
+__all__ = ["Weights", "check_fits", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -33,9 +29,6 @@ class Weights:
         What there is once a kernel.
     engine, lane, multiplier, requantiser : float
         For every word in lockstep: an engine, a lane, a multiplier, a requantiser.
-    branch : float
-        For every word in lockstep, a multiplier's part of each adder tree, with all else that
-        `multiplier` is otherwise; 0 where trees make no difference.
     """
 
     kernel: float
@@ -43,27 +36,20 @@ class Weights:
     lane: float
     multiplier: float
     requantiser: float
-    branch: float = 0
 
     def total(self, kernel: KernelConfig) -> float:
         """The resource, for a kernel."""
         core = 0.0
         for engine in kernel.core.engines:
-            trees = engine.routing != "banked" and self.branch
             core += kernel.core.words * (
                 self.engine
                 + self.lane * engine.lanes
-                + (self.branch * engine.kernels if trees else self.multiplier) * engine.multipliers
+                + self.multiplier * engine.multipliers
                 + self.requantiser * engine.requantisers
             )
         return self.kernel + kernel.cores * core
 
 
-ULTRASCALE = {
-    "lut": Weights(2500, engine=1700, lane=100, multiplier=90, requantiser=700, branch=20),
-    "ff": Weights(2200, engine=2600, lane=120, multiplier=130, requantiser=500, branch=65),
-    "dsp": Weights(2, engine=0, lane=0, multiplier=0.5, requantiser=2),
-}
 ECP5 = {
     "lut": Weights(4000, engine=6200, lane=300, multiplier=350, requantiser=600),
     "ff": Weights(2000, engine=3800, lane=200, multiplier=146, requantiser=500),
@@ -84,44 +70,18 @@ def estimate(kernel: KernelConfig, family: str) -> dict[str, float]:
     family : str
         Family of boards, other than `simulation`.
     """
-    weights = ECP5 if family == "ecp5" else ULTRASCALE
-    taken = {name: weight.total(kernel) for name, weight in weights.items()}
-    blocks = 0.0
-    for memory, count in core_memories(kernel).items():
-        if memory.style == "block":
-            blocks += count * block_rams(memory, 18 if family == "ecp5" else 36)
-        elif memory.style == "ultra":
-            taken["uram"] = taken.get("uram", 0) + kernel.cores * count * ultra_rams(memory)
-    taken["bram18" if family == "ecp5" else "bram36"] = kernel.cores * blocks
+    if family != "ecp5":
+        core, around = core_area(kernel), kernel_area(kernel)
+        return {
+            name: around.get(name, 0) + kernel.cores * amount
+            for name, amount in core.items()
+            if name not in ("bram36", "uram") or amount
+        }
+    taken = {name: weight.total(kernel) for name, weight in ECP5.items()}
+    taken["bram18"] = kernel.cores * sum(
+        count * block_rams(memory, 18) for memory, count in core_memories(kernel).items()
+    )
     return taken
-
-
-def core_memories(kernel: KernelConfig) -> Counter[Memory]:
-    """The memories of a core, other than distributed ones."""
-    words = kernel.core.words
-    found: Counter[Memory] = Counter()
-    for engine in kernel.core.engines:
-        width = engine.requantisers
-        rows = engine.requantise_rows
-        if engine.weight_memory != "distributed":
-            weights = Memory(engine.weight_memory, engine.weight_bits, engine.weight_rows)
-            found[weights] += engine.lanes
-        if engine.dense_values:
-            found[Memory("block", abi.VALUE_BITS, engine.dense_values)] += (
-                words * engine.group_lanes
-            )
-        if engine.list_entries:
-            found[Memory("block", ENTRY.size, engine.list_entries)] += words * engine.lanes
-        found[Memory("block", abi.REQUANTISE.bits, rows)] += width
-        found[Memory("block", abi.scatter_record(width).bits, rows)] += 1
-        found[Memory("block", abi.gather_record(width).bits, rows)] += 1
-        if engine.reorder_rows > DISTRIBUTED_ROWS:
-            found[Memory("block", words * abi.KEY_BITS, engine.reorder_rows)] += width
-        if engine.whole_rows:
-            found[Memory("block", row_layout(engine).size, engine.whole_rows)] += words
-        if engine.tables:
-            found[Memory("block", abi.KEY_BITS, engine.tables << abi.KEY_BITS)] += words * width
-    return found
 
 
 def check_fits(board: Board, kernel: KernelConfig) -> None:

@@ -6,8 +6,9 @@ import pytest
 
 from trencadis_boards import Board, load_board
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
+from trencadis_hw.flows.area import core_memories
 from trencadis_hw.flows.build import kernel_of
-from trencadis_hw.flows.estimate import check_fits, core_memories, estimate
+from trencadis_hw.flows.estimate import check_fits, estimate
 from trencadis_hw.flows.inventory import Memory, block_rams, memories, ultra_rams
 from trencadis_hw.flows.plan import PlanError
 from trencadis_hw.generate import KERNEL_NAME, kernel_verilog
@@ -124,7 +125,7 @@ def test_estimate_is_near_what_was_measured(name: str) -> None:
     taken = estimate(replace(kernel, core=replace(kernel.core, engines=(engine,))), family)
     for resource, amount in measured.items():
         if resource in ("lut", "ff"):
-            assert abs(taken[resource] / amount - 1) < 0.05
+            assert abs(taken[resource] / amount - 1) < (0.05 if family == "ecp5" else 0.1)
         else:
             assert taken[resource] == amount
 
@@ -205,4 +206,6 @@ def test_kernels_of_the_cards_were_synthesised_to_fit(name: str) -> None:
     assert "lut" in lacking(replace(board, budget=0.4 * board.budget), synthesised)
     guessed = estimate(kernel, board.family)
     for resource, amount in synthesised.items():
-        assert guessed.get(resource, 0) == pytest.approx(amount, rel=0.2), resource
+        assert guessed.get(resource, 0) == pytest.approx(
+            amount, rel=0.2 if resource == "uram" else 0.03
+        ), resource

@@ -4,7 +4,7 @@ import pytest
 
 from trencadis_boards import load_board
 from trencadis_hw.config import KernelConfig
-from trencadis_sim.area import core_area, engine_area, kernel_area
+from trencadis_hw.flows.area import core_area, engine_area, kernel_area
 from trencadis_sim.synth import load_baseline
 
 
@@ -16,9 +16,10 @@ def test_cores_of_the_boards(name: str) -> None:
     kernel = KernelConfig.from_dict(dict(load_board(name).kernel))
     found, core = core_area(kernel), baseline["core"]
     for resource in ("lut", "ff", "bram36"):
-        assert found[resource] == pytest.approx(core[resource], rel=0.1)
+        assert found[resource] == pytest.approx(core[resource], rel=0.03)
     assert found["dsp"] == core["dsp"]
-    assert found["uram"] == core.get("uram", 0)
+    # Yosys makes two memories of half the width of one.
+    assert 0.8 * found["uram"] <= core.get("uram", 0) <= found["uram"]
     around = kernel_area(kernel)
     for resource in ("lut", "ff"):
         assert around[resource] == pytest.approx(baseline["around_cores"][resource], rel=0.1)

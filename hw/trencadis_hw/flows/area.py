@@ -1,16 +1,19 @@
-"""What an engine takes, without synthesising it: for searches over many.
+"""What a kernel takes of an UltraScale+ part, without synthesising it.
 
 Multipliers and large memories are counted. Other logic is a sum over what an engine is made of,
 with weights fitted to the blocks that Yosys made of the boards' cores, which it is tested against.
 """
 
 import math
+from collections import Counter
 
+from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
-from trencadis_hw.flows.estimate import core_memories
 from trencadis_hw.flows.inventory import Memory, block_rams, ultra_rams
+from trencadis_hw.lists import ENTRY
+from trencadis_hw.reorder import DISTRIBUTED_ROWS, row_layout
 
-__all__ = ["Area", "core_area", "engine_area", "kernel_area"]
+__all__ = ["Area", "core_area", "core_memories", "engine_area", "kernel_area"]
 
 Area = dict[str, float]
 """Amounts by resource, as in `trencadis_sim.netlist.RESOURCES`."""
@@ -22,22 +25,32 @@ CARRY_LUTS = 18
 
 DENSE_LANE = {"lut": 20.0, "ff": 40.0}
 """A lane that reads the network's input, every word."""
-LIST_LANE = {"lut": 80.0, "ff": 145.0}
-"""A lane that reads lists, every word."""
-COLUMN = {"lut": 3.5, "ff": 3.0}
+LIST_LANE = {"lut": 62.0, "ff": 145.0}
+"""A lane that reads lists, every word..."""
+LIST_LANE_LUTS = 37.0
+"""...and once for all words."""
+LISTS_LUTS = 130.0
+"""What writes lists, every word."""
+COLUMN = {"lut": 2.0, "ff": 3.0}
 """A bit of a column: pooling, the queue and the choice among columns, every word."""
-REQUANTISER = {"lut": 183.0, "ff": 304.0}
+REQUANTISER = {"lut": 335.0, "ff": 304.0}
 """A requantiser and its share of ordering, selecting and emitting, every word."""
-OUTPUT = {"lut": 1925.0, "ff": 909.0}
+OUTPUT = {"lut": 1310.0, "ff": 909.0}
 """An output stage besides, every word."""
-WHOLE = {"lut": 905.0, "ff": 897.0}
-"""The selector of whole layers and its emitter, every word."""
+WHOLE = {"lut": 70.0, "ff": 110.0}
+"""The selector of whole layers and its emitter, every word and requantiser."""
 ENGINE = {"lut": 1050.0, "ff": 1190.0}
-"""An engine's sequencer, tokens and buses."""
+"""An engine's sequencer, tokens and buses, and what words share of its output stage."""
+DEEP_ROWS = 4096
+"""Weight rows above which a memory is several, one behind the other..."""
+DEEP_LUTS = 1.1
+"""...and every word chooses among them, for every bit."""
+SPLIT_FFS = 10.0
+"""Of a multiplier between split trees."""
 TRANSFER = {"lut": 520.0, "ff": 150.0}
 """What brings a word's input in and its output out, every word; and how it grows with the bus."""
 TRANSFER_BIT = {"lut": 2.7, "ff": 2.0}
-KERNEL = {"lut": 2460.0, "ff": 2840.0}
+KERNEL = {"lut": 2460.0, "ff": 2840.0, "dsp": 2.0}
 """What is around the cores; and how it grows with the bus."""
 BUS_BIT = {"lut": 4.9, "ff": 2.9}
 
@@ -62,7 +75,8 @@ def engine_area(engine: EngineConfig, words: int) -> Area:
         "bram36": 0.0,
         "uram": 0.0,
     }
-    lane = LIST_LANE if engine.list_entries else DENSE_LANE
+    lists = engine.list_entries > 0
+    lane = LIST_LANE if lists else DENSE_LANE
     for name in ("lut", "ff"):
         each_word = (
             engine.multipliers * _multiplier(engine)[name]
@@ -70,13 +84,17 @@ def engine_area(engine: EngineConfig, words: int) -> Area:
             + engine.columns * engine.sum_bits * COLUMN[name]
             + engine.requantisers * REQUANTISER[name]
             + OUTPUT[name]
-            + (WHOLE[name] if engine.whole_rows else 0)
+            + (engine.requantisers * WHOLE[name] if engine.whole_rows else 0)
         )
         total[name] = ENGINE[name] + words * each_word
+    if lists:
+        total["lut"] += engine.lanes * LIST_LANE_LUTS + words * LISTS_LUTS
+    if engine.weight_rows > DEEP_ROWS:
+        total["lut"] += words * engine.lanes * engine.weight_bits * DEEP_LUTS
     if engine.routing == "split-trees":
         # An adder for the carry of one lane's odd tiles, and half a tree's sum of every column.
         total["lut"] += words * CARRY_LUTS * engine.tiles / 2
-        total["ff"] += words * engine.columns * engine.sum_bits
+        total["ff"] += words * (engine.columns * engine.sum_bits + engine.multipliers * SPLIT_FFS)
     # A register behind a weight memory, and one inside of it.
     distributed = engine.weight_memory == "distributed"
     total["ff"] += words * engine.lanes * engine.weight_bits * (2 if distributed else 1)
@@ -98,7 +116,35 @@ def engine_area(engine: EngineConfig, words: int) -> Area:
 
 def kernel_area(kernel: KernelConfig) -> Area:
     """What is around the cores."""
-    return {name: KERNEL[name] + BUS_BIT[name] * kernel.bus_bits for name in ("lut", "ff")}
+    return {name: KERNEL[name] + BUS_BIT.get(name, 0) * kernel.bus_bits for name in KERNEL}
+
+
+def core_memories(kernel: KernelConfig) -> Counter[Memory]:
+    """The memories of a core, other than distributed ones."""
+    words = kernel.core.words
+    found: Counter[Memory] = Counter()
+    for engine in kernel.core.engines:
+        width = engine.requantisers
+        rows = engine.requantise_rows
+        if engine.weight_memory != "distributed":
+            weights = Memory(engine.weight_memory, engine.weight_bits, engine.weight_rows)
+            found[weights] += engine.lanes
+        if engine.dense_values:
+            found[Memory("block", abi.VALUE_BITS, engine.dense_values)] += (
+                words * engine.group_lanes
+            )
+        if engine.list_entries:
+            found[Memory("block", ENTRY.size, engine.list_entries)] += words * engine.lanes
+        found[Memory("block", abi.REQUANTISE.bits, rows)] += width
+        found[Memory("block", abi.scatter_record(width).bits, rows)] += 1
+        found[Memory("block", abi.gather_record(width).bits, rows)] += 1
+        if engine.reorder_rows > DISTRIBUTED_ROWS:
+            found[Memory("block", words * abi.KEY_BITS, engine.reorder_rows)] += width
+        if engine.whole_rows:
+            found[Memory("block", row_layout(engine).size, engine.whole_rows)] += words
+        if engine.tables:
+            found[Memory("block", abi.KEY_BITS, engine.tables << abi.KEY_BITS)] += words * width
+    return found
 
 
 def _multiplier(engine: EngineConfig) -> Area:

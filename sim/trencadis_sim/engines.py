@@ -1,0 +1,266 @@
+"""Engines worth a try for some layers: a grid, and what each engine of it takes and is good for.
+
+The compiler gives the cycles, `area` the resources.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from trencadis_compiler.errors import CompileError
+from trencadis_compiler.ir import Layer
+from trencadis_compiler.memories import SHALLOW, sum_bits
+from trencadis_compiler.packing import Packings
+from trencadis_compiler.place import map_size
+from trencadis_compiler.plan import Feed, LayerPlan, plans_for
+from trencadis_hw.config import EngineConfig, Routing, WeightMemory
+from trencadis_hw.flows.area import engine_area
+from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
+
+__all__ = ["ROOMY", "Planner", "Stage", "grid", "lanes_for", "overlay", "stages"]
+
+ROOMY = EngineConfig(
+    lanes=25,
+    tiles=32,
+    kernels=32,
+    dense_values=1 << 16,
+    list_entries=1 << 14,
+    weight_rows=1 << 16,
+    slot_rows=256,
+    queue_beats=128,
+    requantise_rows=1 << 14,
+    reorder_rows=1 << 12,
+    select_rows=64,
+    whole_rows=1 << 12,
+)
+"""An engine whose memories are so large that they decide nothing while cycles are counted."""
+
+MOST_TREES = 4
+"""Most kernels of a tile for which adder trees are tried: their cost grows with them."""
+MOST_OVERLAY = 32
+"""Most kernels of a tile that are tried."""
+MOST_MULTIPLIERS = 1024
+MOST_LANES = 25
+MOST_REQUANTISERS = 32
+"""Of an engine, by its configuration."""
+MOST_SLOTS = 7
+"""Slots of a window, for which lanes are tried."""
+TILES = (2, 4, 8, 16, 32)
+REQUANTISERS = (1, 2, 4, 8, 16)
+FLAT_LANES = (1, 2, 4, 8, 16)
+"""For layers without windows: lanes share channels as they like."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """An engine on its layers.
+
+    Attributes
+    ----------
+    engine : EngineConfig
+        With memories about as large as these layers need.
+    cycles : float
+        A word group takes.
+    area : mapping of str to float
+        Resources by `area`, of all words in lockstep.
+    """
+
+    engine: EngineConfig
+    cycles: float
+    area: Mapping[str, float]
+
+
+def overlay(layer: Layer) -> int:
+    """Kernels that a tile of this layer may have: dense weights over those not zero."""
+    ways = layer.weights.size // max(1, layer.nonzeros)
+    return min(MOST_OVERLAY, 1 << (max(1, ways) - 1).bit_length())
+
+
+def lanes_for(layers: Iterable[Layer], *, split: bool = False) -> list[int]:
+    """Lanes among which windows divide well.
+
+    Parameters
+    ----------
+    layers : iterable of Layer
+        What the engine runs.
+    split : bool
+        For split trees: two windows share an odd number of slots, and lanes are even.
+    """
+    found: set[int] = set()
+    for layer in layers:
+        positions = math.prod(layer.weights.shape[2:])
+        if positions == 1:
+            found.update(FLAT_LANES)
+            continue
+        for slots in range(1, MOST_SLOTS + 1):
+            lanes = math.ceil(positions / slots)
+            if split:
+                lanes = math.ceil(2 * positions / (2 * slots + 1))
+                lanes += lanes % 2
+            found.add(lanes)
+    return sorted(lanes for lanes in found if lanes <= MOST_LANES)
+
+
+def grid(
+    layers: Sequence[Layer], *, dense: bool, weight_memory: WeightMemory
+) -> Iterator[EngineConfig]:
+    """Engines worth a try for a stage.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        What the stage runs.
+    dense : bool
+        It reads the network's input, with every value of it.
+    weight_memory : WeightMemory
+        For memories too deep to be made of LUTs.
+    """
+    kernels = max(overlay(layer) for layer in layers)
+    routings: tuple[Routing, ...] = ("banked",)
+    if kernels <= MOST_TREES:
+        routings += ("trees", "split-trees") if dense else ("trees",)
+    for routing in routings:
+        lanes_worth = lanes_for(layers, split=routing == "split-trees")
+        for lanes, tiles, requantisers in itertools.product(lanes_worth, TILES, REQUANTISERS):
+            columns = tiles * (1 if routing == "banked" else kernels)
+            if columns % requantisers or lanes * tiles > MOST_MULTIPLIERS:
+                continue
+            if routing == "split-trees" and lanes % 2:
+                continue
+            yield replace(
+                ROOMY,
+                lanes=lanes,
+                tiles=tiles,
+                kernels=kernels,
+                routing=routing,
+                requantisers=requantisers,
+                dense_values=ROOMY.dense_values if dense else 0,
+                list_entries=0 if dense else ROOMY.list_entries,
+                weight_memory=weight_memory,
+            )
+
+
+class Planner:
+    """The fastest plans of the layers of a network, each found once."""
+
+    def __init__(self) -> None:
+        self._packings: dict[str, Packings] = {}
+        self._plans: dict[tuple[str, EngineConfig], LayerPlan | None] = {}
+        self._sum_bits: dict[str, int] = {}
+
+    def plan(self, layer: Layer, engine: EngineConfig, feed: Feed) -> LayerPlan | None:
+        """The fastest plan of a layer on an engine, but for its number of requantisers.
+
+        They only set a lower limit: what is planned with many of them serves few as well. None if
+        the engine cannot run the layer.
+        """
+        power_of_two = engine.columns & -engine.columns
+        roomy = replace(engine, requantisers=min(power_of_two, MOST_REQUANTISERS))
+        key = layer.name, roomy
+        if key not in self._plans:
+            if layer.name not in self._packings:
+                self._packings[layer.name] = Packings(layer.weights)
+            try:
+                self._plans[key] = plans_for(layer, roomy, feed, self._packings[layer.name])[0]
+            except CompileError:
+                self._plans[key] = None
+        return self._plans[key]
+
+    def sum_bits(self, plan: LayerPlan) -> int:
+        """Width of the sums of a layer, whatever its weights; no plan of it needs another."""
+        name = plan.layer.name
+        if name not in self._sum_bits:
+            self._sum_bits[name] = sum_bits(plan)
+        return self._sum_bits[name]
+
+
+def stages(
+    layers: Sequence[Layer],
+    feeds: Sequence[Feed],
+    engines: Iterable[EngineConfig],
+    words: int,
+    planner: Planner | None = None,
+) -> list[Stage]:
+    """All engines that can run these layers, the fastest first.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        In their order.
+    feeds : sequence of Feed
+        What each of them reads.
+    engines : iterable of EngineConfig
+        What to try.
+    words : int
+        In lockstep.
+    planner : Planner, optional
+        Of the network, where several stages share layers.
+    """
+    planner = planner or Planner()
+    found: list[Stage] = []
+    for engine in engines:
+        best = [
+            planner.plan(layer, engine, feed) for layer, feed in zip(layers, feeds, strict=True)
+        ]
+        chosen = [replace(plan, config=engine) for plan in best if plan is not None]
+        if len(chosen) < len(best):
+            continue
+        cycles = WORD_OVERHEAD + sum(plan.cycles + plan.tail + LAYER_OVERHEAD for plan in chosen)
+        cycles = max(cycles, *(_selector_cycles(plan) for plan in chosen))
+        fitted = _fitted(engine, chosen, max(map(planner.sum_bits, chosen)))
+        if fitted is not None:
+            found.append(Stage(fitted, cycles, engine_area(fitted, words)))
+    return sorted(found, key=lambda stage: stage.cycles)
+
+
+def _selector_cycles(plan: LayerPlan) -> float:
+    """What k-WTA over a whole layer takes for a word: it holds one vector at a time."""
+    winners = plan.layer.winners
+    if winners is None or not winners.whole:
+        return 0
+    rows = math.ceil(plan.layer.weights.shape[0] / plan.config.requantisers)
+    return 5 * rows + 20
+
+
+def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan], width: int) -> EngineConfig | None:
+    """The engine with memories that suit these layers, in powers of two; None if there are none."""
+    vectors = [
+        (plan, math.ceil(plan.layer.weights.shape[0] / engine.requantisers)) for plan in plans
+    ]
+    selected = [(plan.layer.winners, rows) for plan, rows in vectors if plan.layer.winners]
+    whole = [rows for winners, rows in selected if winners.whole]
+    local = [rows for winners, rows in selected if not winners.whole]
+    rows = sum(plan.weight_rows for plan in plans)
+    beats = max(plan.beats for plan in plans)
+    values = 2 * sum(map_size(plan) for plan in plans)
+    try:
+        return replace(
+            engine,
+            sum_bits=width,
+            weight_rows=_power(rows, 4),
+            weight_memory="distributed" if rows <= SHALLOW else engine.weight_memory,
+            slot_rows=_power(sum(plan.slots for plan in plans), 8),
+            queue_beats=_power(2 * max(beats, engine.beats), 8),
+            requantise_rows=_power(sum(p.passes * p.beats * p.groups for p in plans), 64),
+            select_rows=max(local, default=0),
+            whole_rows=max(whole, default=0),
+            reorder_rows=_power(max(_vectors_held(plan) * rows for plan, rows in vectors), 32),
+            dense_values=_power(values, 64) if engine.dense_values else 0,
+            list_entries=_power(values, 512) if engine.list_entries else 0,
+            layers=max(2, len(plans)),
+        )
+    except ValueError:  # larger than the formats allow
+        return None
+
+
+def _power(rows: int, least: int) -> int:
+    return max(least, 1 << (rows - 1).bit_length())
+
+
+def _vectors_held(plan: LayerPlan) -> int:
+    """Vectors that the reorder memory is to have room for.
+
+    One is written while another is read; of maps, the keys of more are on their way.
+    """
+    return 2 if plan.layer.out_shape[1:] == (1, 1) else 4

@@ -1,0 +1,86 @@
+"""The grid of engines, and what its engines are said to take."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trencadis_compiler.compile import import_model
+from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.place import feeds_of
+from trencadis_compiler.plan import plans_for
+from trencadis_hw.flows.area import engine_area
+from trencadis_sim.engines import Planner, grid, lanes_for, overlay, stages
+
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.onnx"
+
+
+@pytest.fixture(scope="module")
+def network() -> Network:
+    return import_model(DIGITS)
+
+
+@pytest.fixture(scope="module")
+def first(network: Network) -> Layer:
+    """A convolution of 5 x 5 on one channel."""
+    return network.layers[0]
+
+
+def with_ways(layer: Layer, ways: int) -> Layer:
+    """A layer of which one of `ways` weights is not zero."""
+    weights = np.zeros(layer.weights.size, np.int8)
+    weights[::ways] = 1
+    return replace(layer, weights=weights.reshape(layer.weights.shape))
+
+
+def test_kernels_of_a_tile_follow_the_sparsity(first: Layer) -> None:
+    assert [overlay(with_ways(first, ways)) for ways in (1, 2, 8, 25, 400)] == [1, 2, 8, 32, 32]
+
+
+def test_lanes_divide_windows_well(network: Network, first: Layer) -> None:
+    assert lanes_for([first]) == [4, 5, 7, 9, 13, 25]
+    assert lanes_for([first], split=True) == [4, 6, 8, 10, 18]
+    last = network.layers[-1]
+    assert set(lanes_for([first, last])) == {1, 2, 4, 8, 16, *lanes_for([first])}
+
+
+def test_engines_of_the_grid_are_as_asked(first: Layer) -> None:
+    few = list(grid([with_ways(first, 2)], dense=False, weight_memory="ultra"))
+    assert {engine.lanes for engine in few} == {4, 5, 7, 9, 13, 25}
+    assert {engine.routing for engine in few} == {"banked", "trees"}
+    assert {engine.weight_memory for engine in few} == {"ultra"}
+    assert all(engine.list_entries and not engine.dense_values for engine in few)
+    many = list(grid([with_ways(first, 16)], dense=True, weight_memory="block"))
+    assert {engine.routing for engine in many} == {"banked"}
+    assert all(engine.dense_values and not engine.list_entries for engine in many)
+    both = grid([with_ways(first, 2)], dense=True, weight_memory="block")
+    split = [engine for engine in both if engine.routing == "split-trees"]
+    assert {engine.lanes for engine in split} == {4, 6, 8, 10, 18}
+    assert all(engine.columns % engine.requantisers == 0 for engine in few + many + split)
+
+
+def test_stages_take_what_the_compiler_plans(network: Network) -> None:
+    layer, feed = network.layers[1], feeds_of(network, {})[1]
+    engines = list(grid([layer], dense=False, weight_memory="block"))
+    planner = Planner()
+    found = stages([layer], [feed], engines, 1, planner)
+    assert [stage.cycles for stage in found] == sorted(stage.cycles for stage in found)
+    for stage in (found[0], found[len(found) // 2], found[-1]):
+        # The memories that were fitted hold the layer.
+        plan = plans_for(layer, stage.engine, feed)[0]
+        assert stage.cycles >= plan.cycles
+        assert stage.area == engine_area(stage.engine, 1)
+    assert stages([layer], [feed], engines, 1, planner) == found
+
+
+def test_area_grows_with_what_an_engine_is_made_of(first: Layer) -> None:
+    engine = next(grid([with_ways(first, 2)], dense=False, weight_memory="block"))
+    small = engine_area(engine, 1)
+    assert all(engine_area(engine, 2)[name] > small[name] for name in ("lut", "ff", "dsp"))
+    wide = engine_area(replace(engine, lanes=2 * engine.lanes), 1)
+    assert wide["dsp"] == small["dsp"] + engine.multipliers / 2
+    deep = engine_area(replace(engine, weight_rows=8192), 1)
+    assert deep["lut"] > engine_area(replace(engine, weight_rows=4096), 1)["lut"]
+    assert json.dumps(small)
