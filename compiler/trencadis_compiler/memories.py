@@ -24,7 +24,7 @@ LARGEST = {
     "tables": 16,
     "layers": 16,
 }
-INPUTS = {"dense_values": 1 << 16, "list_entries": 1 << 14}
+MOST_VALUES, MOST_ENTRIES = 1 << 16, 1 << 14
 """Memories as large as the formats allow."""
 
 WIDEST_SUM = 32
@@ -92,7 +92,7 @@ def smallest_memories(core: CoreConfig, network: Network) -> tuple[CoreConfig, S
     CompileError
         If it does not fit memories as large as the formats allow.
     """
-    placement = place(network, roomy(core))
+    placement = place(network, roomy(core, new_lists=False))
     period = schedule(placement).period
     engines = [
         _fitted(engine, placement, number) for number, engine in enumerate(placement.core.engines)
@@ -109,15 +109,19 @@ def smallest_memories(core: CoreConfig, network: Network) -> tuple[CoreConfig, S
     return fitted, schedule(place(network, fitted))
 
 
-def roomy(core: CoreConfig) -> CoreConfig:
-    """The same arrays with memories as large as the formats allow.
+def roomy(core: CoreConfig, *, new_lists: bool = True) -> CoreConfig:
+    """The same arrays with memories as large as the formats allow; selectors stay as they are.
 
-    Those for dense inputs and for lists only where there are any; selectors stay as they are.
+    Memories for dense inputs only where there are any; for lists too, unless `new_lists`.
     """
 
     def larger(engine: EngineConfig) -> EngineConfig:
-        inputs = {name: rows for name, rows in INPUTS.items() if getattr(engine, name)}
-        return replace(engine, **LARGEST, **inputs)
+        return replace(
+            engine,
+            **LARGEST,
+            dense_values=MOST_VALUES if engine.dense_values else 0,
+            list_entries=MOST_ENTRIES if engine.list_entries or new_lists else 0,
+        )
 
     return replace(core, engines=tuple(map(larger, core.engines)))
 

@@ -85,6 +85,13 @@ def test_memories_are_made_larger_where_they_must(network: Network, core: CoreCo
         assert getattr(made.engines[0], name) >= getattr(core.engines[0], name)
 
 
+def test_the_first_engine_may_be_given_lists() -> None:
+    """Or a dense network would be made slower than the arrays could run it."""
+    assert roomy(chain()).engines[0].list_entries
+    assert not roomy(chain(), new_lists=False).engines[0].list_entries
+    assert not roomy(chain()).engines[1].dense_values
+
+
 def test_smallest_memories_hold_nothing_up(network: Network) -> None:
     core = chain()
     made, program = smallest_memories(core, network)
