@@ -27,7 +27,14 @@ from trencadis_hw import abi
 from trencadis_hw.config import KernelConfig
 from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
 
-__all__ = ["Compiled", "compile_model", "compile_network", "import_model", "quantised_model"]
+__all__ = [
+    "Compiled",
+    "compile_model",
+    "compile_network",
+    "import_model",
+    "input_format",
+    "quantised_model",
+]
 
 Array = npt.NDArray[Any]
 
@@ -181,7 +188,7 @@ def compile_network(
         name=network.name,
         kernel=kernel,
         image=image,
-        input=_input_format(network),
+        input=input_format(network),
         output=_output_format(network, placement),
         report=make_report(placement, plan, kernel, board, len(image), profiled=profiled),
     )
@@ -228,7 +235,7 @@ def _named(path: Path) -> Iterator[None]:
 def _densities(network: Network, inputs: Array) -> dict[str, float]:
     """The part of each layer's activations that is not zero, over (at most some) inputs."""
     try:
-        keys = _input_format(network).keys(inputs[:PROFILE_WORDS] if inputs.ndim else inputs)
+        keys = input_format(network).keys(inputs[:PROFILE_WORDS] if inputs.ndim else inputs)
     except InputError as error:
         raise CalibrationError(str(error)) from error
     _check_nonzeros(network, keys)
@@ -257,7 +264,8 @@ def _check_nonzeros(network: Network, keys: Array) -> None:
         )
 
 
-def _input_format(network: Network) -> InputFormat:
+def input_format(network: Network) -> InputFormat:
+    """How the inputs of a network become keys."""
     first = network.layers[0]
     channels, rows, columns = first.in_shape
     return InputFormat(

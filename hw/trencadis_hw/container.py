@@ -406,7 +406,10 @@ def check_batch(
     if batch.ndim != len(expected) or any(
         size not in ("N", have) for size, have in zip(expected, batch.shape, strict=True)
     ):
-        raise InputError(f"input {name!r} must have shape {expected}, not {list(batch.shape)}")
+        raise InputError(
+            f"input {name!r} must have shape {expected}, not {list(batch.shape)}; N is any number "
+            "of words"
+        )
     if len(batch) == 0:
         raise InputError(f"input {name!r} has no words; give it at least one")
     if batch.dtype != np.dtype(dtype):

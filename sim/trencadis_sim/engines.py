@@ -233,7 +233,10 @@ def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan], width: int) -> Eng
     local = [rows for winners, rows in selected if not winners.whole]
     rows = sum(plan.weight_rows for plan in plans)
     beats = max(plan.beats for plan in plans)
-    values = 2 * sum(map_size(plan) for plan in plans)
+    # Two buffers for every map, or one, where the formats do not allow two.
+    size = sum(map_size(plan) for plan in plans)
+    most = ROOMY.dense_values if engine.dense_values else ROOMY.list_entries
+    values = 2 * size if 2 * size <= most else size
     try:
         return replace(
             engine,

@@ -1,14 +1,14 @@
 """Whether everything that computes a network agrees: devices, exact arithmetic, onnxruntime."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_compiler.compile import import_model, quantised_model
+from trencadis_compiler.compile import import_model, input_format, quantised_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
 from trencadis_compiler.reference import evaluate
@@ -113,6 +113,19 @@ def onnxruntime_outputs(model: Path, inputs: Array) -> Array:
     return np.concatenate(results)[: len(inputs)]
 
 
+def _check_same_inputs(model: Path, network: Network, image: Path, overlay: Overlay) -> None:
+    """Refuse an image of another model, or of one that was calibrated with other data."""
+    ours = replace(input_format(network), nonzeros=overlay.input.nonzeros)
+    for field in fields(ours):
+        of_model, of_image = getattr(ours, field.name), getattr(overlay.input, field.name)
+        if of_model != of_image:
+            raise CompileError(
+                f"{image}: its input has {field.name} {of_image}, but that of {model} has "
+                f"{of_model}: it was compiled from another model, or with other calibration data; "
+                "give the same, or compile it again"
+            )
+
+
 def verify(
     model: Path,
     image: Path,
@@ -143,11 +156,19 @@ def verify(
     -------
     list of Agreement
         One for every device, and one for onnxruntime.
+
+    Raises
+    ------
+    CompileError
+        If the model cannot be compiled, or the image is of a model with other inputs.
+    InputError
+        If the inputs are not the model's.
     """
     overlay = Overlay.load(image)
     pack_inputs(overlay, inputs)  # wrong ones are refused before anything takes long
     progress("reading the model")
     with quantised_model(model, calibration) as (network, quantised):
+        _check_same_inputs(model, network, image, overlay)
         progress("exact arithmetic")
         expected = _network_outputs(network, overlay, inputs)
         progress("onnxruntime")

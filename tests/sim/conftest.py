@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 
 from trencadis_compiler.assemble import assemble
-from trencadis_compiler.compile import _input_format, _output_format
+from trencadis_compiler.compile import _output_format, input_format
 from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, TensorInfo, Winners
 from trencadis_compiler.place import place
 from trencadis_compiler.reference import layer_output, layer_sums
@@ -231,7 +231,7 @@ def compile_for(network: Network, kernel: KernelConfig) -> tuple[Overlay, Schedu
         name=network.name,
         kernel=kernel,
         image=assemble(placement, plan, kernel),
-        input=_input_format(network),
+        input=input_format(network),
         output=_output_format(network, placement),
         report={},
     )

@@ -97,6 +97,11 @@ def test_float_models_are_quantised_as_the_compiler_did(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 2
     assert "give --calibration data" in done.stderr
+    np.save(tmp_path / "other.npy", 3 * np.load(data))
+    done = CliRunner().invoke(main, [*arguments, "--calibration", str(tmp_path / "other.npy")])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"sparse-verify: {image}: its input has scale ")
+    assert "or with other calibration data" in done.stderr
 
 
 def test_a_run_may_not_take_for_ever(
