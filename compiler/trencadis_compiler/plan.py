@@ -11,21 +11,15 @@ from trencadis_compiler.ir import Layer
 from trencadis_compiler.packing import Packing, Packings
 from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
-from trencadis_hw.timing import EngineTiming
+from trencadis_hw.timing import CREDIT_DELAY, ENDED_DELAY, EngineTiming
 
 __all__ = ["Feed", "LayerPlan", "Reading", "Unit", "plans_for"]
 
 DEEPEST = 8
 """Most weight rows that a tile may be given for an input row."""
 
-ENDED_DELAY = 7
-"""Cycles from the issue of an entry until the sequencer knows that all lists have ended."""
-
 MOST_SLOTS = 1 << next(field.bits for field in abi.SEQUENCE.fields if field.name == "slots")
 """Slots of a step, by the format."""
-
-CREDIT_DELAY = 3
-"""Cycles from a beat's arrival at the queue until the sequencer counts its place as free."""
 
 
 class Reading(Enum):

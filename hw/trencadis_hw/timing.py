@@ -5,7 +5,15 @@ from typing import Self
 
 from trencadis_hw.config import EngineConfig
 
-__all__ = ["BORDER", "LAYER_OVERHEAD", "RELEASE_DELAY", "WORD_OVERHEAD", "EngineTiming"]
+__all__ = [
+    "BORDER",
+    "CREDIT_DELAY",
+    "ENDED_DELAY",
+    "LAYER_OVERHEAD",
+    "RELEASE_DELAY",
+    "WORD_OVERHEAD",
+    "EngineTiming",
+]
 
 LAYER_OVERHEAD = 2
 """Cycles between the last issue of a layer (and its tail) and the first of the next."""
@@ -15,6 +23,12 @@ RELEASE_DELAY = 7
 
 BORDER = 1
 """Cycles from an engine to the next, for a list entry."""
+
+ENDED_DELAY = 7
+"""Cycles from the issue of an entry until the sequencer knows that all lists have ended."""
+
+CREDIT_DELAY = 3
+"""Cycles from a beat's arrival at the queue until the sequencer counts its place as free."""
 
 WORD_OVERHEAD = 1
 """Cycles that a new round through the program takes."""
