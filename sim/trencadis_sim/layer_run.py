@@ -13,7 +13,7 @@ from trencadis_compiler.compile import compile_network
 from trencadis_compiler.ir import Layer, Network, Pool, Quantisation, TensorInfo, Winners
 from trencadis_hw import abi
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
-from trencadis_sim.reference_run import run_words
+from trencadis_sim.reference_run import FEW_WORDS, run_words
 
 __all__ = ["LayerRun", "layer_behind_lists", "plain_layer", "run_layer"]
 
@@ -34,7 +34,7 @@ FRONT = EngineConfig(
 )
 """Makes lists faster than the layers that are measured read them."""
 
-WORDS = 8
+WORDS = FEW_WORDS + 4
 
 
 @dataclass(frozen=True)
