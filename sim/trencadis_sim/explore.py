@@ -137,21 +137,29 @@ def explore(
         progress(f"trying engines for {' + '.join(map(str, split))} layers")
         search.add_chains(split)
     estimated = sorted(search.chains.values(), key=_fastest_and_smallest)
-    if not estimated or not estimated[0].cores:
-        reason = f"is small enough for board {board.name}" if estimated else "runs it"
-        raise CompileError(
-            f"network {network.name!r}: no chain of the grid with {words} words in lockstep "
-            f"{reason}; choose a larger board, 1 word in lockstep, or a smaller network"
-        )
     found: list[Candidate] = []
+    problem: CompileError | None = None
     for number, chain in enumerate(estimated[:compiled]):
         # What is left is slower even if its memories took no more and nothing waited.
-        if found and max(c.words_per_s for c in found) >= chain.words_per_s:
+        if not chain.cores or (found and found[0].words_per_s >= chain.words_per_s):
             break
         progress(f"compiling chain {number + 1} of at most {compiled}")
-        core, program = smallest_memories(chain.core, network)
-        found.append(search.candidate(core, program.period))
-    return Found(sorted(found, key=_fastest_and_smallest), estimated)
+        try:
+            core, program = smallest_memories(chain.core, network)
+        except CompileError as error:  # a stage fits its engine, but not what is beside it
+            problem = problem or error
+            continue
+        candidate = search.candidate(core, program.period)
+        if candidate.cores:
+            found = sorted([*found, candidate], key=_fastest_and_smallest)
+    if not found:
+        reason = "runs it" if problem or not estimated else f"is small enough for {board.name}"
+        raise CompileError(
+            f"network {network.name!r}: no chain of the grid with {words} words in lockstep "
+            f"{reason}{f' ({problem})' if problem else ''}; choose a larger board, or a smaller "
+            "network"
+        )
+    return Found(found, estimated)
 
 
 def _fastest_and_smallest(candidate: Candidate) -> tuple[float, float]:

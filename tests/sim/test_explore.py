@@ -11,8 +11,9 @@ from trencadis_boards import load_board
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
+from trencadis_compiler.memories import smallest_memories
 from trencadis_compiler.place import place
-from trencadis_compiler.schedule import schedule
+from trencadis_compiler.schedule import Schedule, schedule
 from trencadis_hw.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_sim.explore import Candidate, Found, explore, kernel_of, main, pareto, plot
 from trencadis_sim.reference_network import Kind, reference_model
@@ -81,6 +82,38 @@ def test_the_fastest_comes_first(found: Found) -> None:
     assert best.words_per_s >= found.estimated[len(found.compiled)].words_per_s
 
 
+def test_chains_that_do_not_fit_as_a_whole_are_left_out(
+    network: Network, found: Found, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = found.estimated[0].core
+
+    def refuse(core: CoreConfig, network: Network) -> tuple[CoreConfig, Schedule]:
+        if core == best or not some:
+            raise CompileError("too large")
+        return smallest_memories(core, network)
+
+    monkeypatch.setattr("trencadis_sim.explore.smallest_memories", refuse)
+    some = True
+    others = explore(network, load_board("zu3eg"), words=1, bus_bits=128, compiled=2)
+    assert len(others.compiled) == 1
+    some = False
+    with pytest.raises(CompileError, match=r"no chain of the grid .* runs it \(too large\)"):
+        explore(network, load_board("zu3eg"), words=1, bus_bits=128, compiled=2)
+
+
+def test_a_chain_of_which_no_core_fits_is_not_found(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def grown(core: CoreConfig, network: Network) -> tuple[CoreConfig, Schedule]:
+        core, program = smallest_memories(core, network)
+        engines = (replace(engine, weight_rows=1 << 16) for engine in core.engines)
+        return replace(core, engines=tuple(engines)), program
+
+    monkeypatch.setattr("trencadis_sim.explore.smallest_memories", grown)
+    with pytest.raises(CompileError, match="is small enough for zu3eg"):
+        explore(network, load_board("zu3eg"), words=1, bus_bits=128, compiled=2)
+
+
 def test_chains_of_every_length_are_tried(found: Found, network: Network) -> None:
     lengths = {len(candidate.core.engines) for candidate in found.estimated}
     assert lengths == set(range(1, min(4, len(network.layers)) + 1))
@@ -130,5 +163,5 @@ def test_what_cannot_be_searched_is_one_line(
 
 def test_a_network_that_is_too_large_for_a_board_is_told(network: Network) -> None:
     small = replace(load_board("zu3eg"), resources={"lut": 500, "ff": 500, "dsp": 8, "bram36": 4})
-    with pytest.raises(CompileError, match=r"no chain of the grid .* is small enough for board"):
+    with pytest.raises(CompileError, match=r"no chain of the grid .* is small enough for zu3eg"):
         explore(network, small, words=1, bus_bits=64)
