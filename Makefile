@@ -33,7 +33,7 @@ synth: .venv/demo ## Synthesise a kernel for UltraScale+ with Yosys: BOARD=u250|
 	$(BIN)/python -m trencadis_sim.synth $(BOARD)
 
 explore: .venv/demo ## Search the fastest chain of engines: BOARD=u250|zu3eg [MODEL=model.onnx]
-	$(BIN)/python -m trencadis_sim.explore $(BOARD) $(if $(MODEL),--model $(MODEL))
+	$(BIN)/python -m trencadis_sim.explore $(BOARD) $(if $(MODEL),--model "$(MODEL)")
 
 rtl: .venv/demo ## Generate what needs no vendor's tool: BOARD=u250|zu3eg|ulx3s
 	$(BIN)/python -m trencadis_hw.flows rtl $(BOARD)

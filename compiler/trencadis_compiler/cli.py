@@ -26,7 +26,10 @@ FILE = click.Path(path_type=Path)
 @click.argument("model", type=FILE)
 @click.option("-o", "--output", type=FILE, help="Overlay image to write.  [default: MODEL.tcd]")
 @click.option(
-    "--board", default="sim", show_default=True, help=f"One of {', '.join(board_names())}."
+    "--board",
+    default="sim",
+    show_default=True,
+    help=f"One of {', '.join(board_names())}, or the path of a board's file.",
 )
 @click.option(
     "--calibration",

@@ -306,6 +306,12 @@ def plans_for(
         here = _plans(layer, config, feed, packing)
         plans += here
         best = min([best, *(plan.cycles for plan in here)])
+    if not plans and feed.dense and feed.channels > 1 << abi.INDEX_BITS:
+        raise CompileError(
+            f"layer {layer.name!r} has {feed.channels} input channels; of a dense input there may "
+            f"be {1 << abi.INDEX_BITS}: send indices and values (--input-nonzeros "
+            f"{feed.channels} or fewer, on a board with sparse_input), or choose a narrower layer"
+        )
     if not plans:
         raise CompileError(
             f"layer {layer.name!r} has {feed.channels} input channels on "

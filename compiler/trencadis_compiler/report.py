@@ -78,18 +78,22 @@ def _hints(placed: PlacedLayer) -> list[str]:
     plan = placed.plan
     name, zeros = plan.layer.name, 1 - plan.layer.nonzeros / plan.layer.weights.size
     full, most = plan.packing_efficiency, plan.config.kernels
-    if zeros < MOSTLY or full > 1 - MOSTLY or plan.passes == 1:
+    if zeros < MOSTLY:
+        return []
+    subject = f"layer {name!r}: {zeros:.0%} of its weights are zero, but"
+    positions = plan.layer.weights[0, 0].size
+    if plan.feed.dense and positions == 1 and plan.passes == 1:
+        remedy = "inputs that are mostly zero can be sent sparse (--input-nonzeros)"
+        return [f"{subject} its dense input takes a cycle a value; {remedy}"]
+    if full > 1 - MOSTLY or plan.passes == 1:
         return []
     if plan.packing.kernels_per_tile == most:
         reason = f"engine {placed.engine} of the board overlays {most} kernels at most"
     elif plan.packing.kernels_per_tile == 1 and all_collide(plan.layer.weights):
-        reason = "all its kernels collide; trencadis_train moves models to masks that do not"
+        reason = "no two of its kernels fit together; `sparsify` moves models to masks that do"
     else:
         return []
-    return [
-        f"layer {name!r}: {zeros:.0%} of its weights are zero, but its tiles are {full:.0%} full: "
-        + reason
-    ]
+    return [f"{subject} its tiles are {full:.0%} full: {reason}"]
 
 
 def _layer(placed: PlacedLayer) -> dict[str, Any]:

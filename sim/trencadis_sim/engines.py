@@ -13,7 +13,7 @@ from trencadis_compiler.ir import Layer
 from trencadis_compiler.memories import SHALLOW, sum_bits
 from trencadis_compiler.packing import Packings
 from trencadis_compiler.place import map_size
-from trencadis_compiler.plan import Feed, LayerPlan, plans_for
+from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
 from trencadis_hw.config import EngineConfig, Routing, WeightMemory
 from trencadis_hw.flows.area import engine_area
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
@@ -136,7 +136,7 @@ def grid(
                 routing=routing,
                 requantisers=requantisers,
                 dense_values=ROOMY.dense_values if dense else 0,
-                list_entries=0 if dense else ROOMY.list_entries,
+                list_entries=0 if dense and len(layers) == 1 else ROOMY.list_entries,
                 weight_memory=weight_memory,
             )
 
@@ -234,9 +234,10 @@ def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan], width: int) -> Eng
     rows = sum(plan.weight_rows for plan in plans)
     beats = max(plan.beats for plan in plans)
     # Two buffers for every map, or one, where the formats do not allow two.
-    size = sum(map_size(plan) for plan in plans)
-    most = ROOMY.dense_values if engine.dense_values else ROOMY.list_entries
-    values = 2 * size if 2 * size <= most else size
+    values = sum(map_size(plan) for plan in plans if plan.reading is Reading.DENSE)
+    entries = sum(map_size(plan) for plan in plans if plan.reading is not Reading.DENSE)
+    values *= 2 if 2 * values <= ROOMY.dense_values else 1
+    entries *= 2 if 2 * entries <= ROOMY.list_entries else 1
     try:
         return replace(
             engine,
@@ -250,7 +251,7 @@ def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan], width: int) -> Eng
             whole_rows=max(whole, default=0),
             reorder_rows=_power(max(_vectors_held(plan) * rows for plan, rows in vectors), 32),
             dense_values=_power(values, 64) if engine.dense_values else 0,
-            list_entries=_power(values, 512) if engine.list_entries else 0,
+            list_entries=_power(entries, 512) if engine.list_entries else 0,
             layers=max(2, len(plans)),
         )
     except ValueError:  # larger than the formats allow

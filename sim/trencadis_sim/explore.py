@@ -8,7 +8,6 @@ nothing waits longer than in the largest.
 
 import itertools
 import json
-import sys
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from trencadis_boards import Board, BoardError, board_text, load_board
+from trencadis_compiler.calibration import calibration_data
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer, Network
@@ -29,11 +29,12 @@ from trencadis_compiler.place import feeds_of
 from trencadis_compiler.plan import Feed
 from trencadis_compiler.schedule import LOAD_OVERHEAD
 from trencadis_hw.config import CoreConfig, KernelConfig, WeightMemory
-from trencadis_hw.container import write_atomically
+from trencadis_hw.container import ContainerError, write_atomically
 from trencadis_hw.flows.area import core_area, kernel_area
 from trencadis_sim.engines import Planner, Stage, grid, stages
 from trencadis_sim.netlist import RESOURCES
 from trencadis_sim.reference_network import Kind, reference_model
+from trencadis_sim.reported import reported
 from trencadis_sim.synth import cores_that_fit
 
 __all__ = ["Candidate", "Found", "explore", "kernel_of", "pareto", "plot", "products"]
@@ -43,6 +44,7 @@ MOST_ENGINES = 4
 COMPILED = 24
 """Chains that are compiled, unless stated."""
 SHOWN = 8
+RESULTS = ("toml", "png", "json")
 FAMILIES = ("vitis", "zynq")
 """Of boards, that the area model knows."""
 UNSCALED = 0.01
@@ -124,11 +126,13 @@ def explore(
 
     Raises
     ------
+    BoardError
+        If the board is of a family that the area model does not know.
     CompileError
         If no chain of the grid runs the network, or none is small enough for the board.
     """
     if board.family not in FAMILIES:
-        raise CompileError(
+        raise BoardError(
             f"board {board.name}: the area model is of UltraScale+ parts, not of family "
             f"{board.family}; choose a board of family {' or '.join(FAMILIES)}"
         )
@@ -155,8 +159,8 @@ def explore(
     if not found:
         reason = "runs it" if problem or not estimated else f"is small enough for {board.name}"
         raise CompileError(
-            f"network {network.name!r}: no chain of the grid with {words} words in lockstep "
-            f"{reason}{f' ({problem})' if problem else ''}; choose a larger board, or a smaller "
+            f"no chain of the grid {reason}{f' ({problem})' if problem else ''}, with "
+            f"{words} word{'s' * (words > 1)} in lockstep; choose a larger board or a smaller "
             "network"
         )
     return Found(found, estimated)
@@ -285,7 +289,7 @@ def plot(found: Found, path: Path) -> None:
         (left, lambda c: c.period / c.core.words, "cycles a word of one core"),
         (right, lambda c: c.words_per_s, "words/s of the board, by cores alone"),
     ):
-        for name, candidates, marks in groups:
+        for name, candidates, marks in groups if axis is left else groups[::2]:
             luts = [c.area["lut"] for c in candidates]
             axis.plot(luts, [value(c) for c in candidates], marks, label=name)
         axis.set_xscale("log")
@@ -299,10 +303,10 @@ def plot(found: Found, path: Path) -> None:
 
 def _describe(core: CoreConfig) -> str:
     engines = ", ".join(
-        f"{e.lanes}x{e.tiles}/{e.kernels} {e.routing}, {e.requantisers} requantisers"
+        f"{e.lanes}x{e.tiles}/{e.kernels} {e.routing}, requantisers: {e.requantisers}"
         for e in core.engines
     )
-    return f"{core.words} x ({engines})"
+    return f"{core.words} word{'s' * (core.words > 1)} in lockstep: {engines}"
 
 
 def _as_json(candidate: Candidate) -> dict[str, Any]:
@@ -319,12 +323,13 @@ def _as_json(candidate: Candidate) -> dict[str, Any]:
 
 def _table(candidates: Sequence[Candidate], title: str) -> Table:
     table = Table(title=title, title_justify="left")
-    for heading in ("chain", "cycles", "use", *RESOURCES, "cores", "words/s"):
+    table.caption = "cycles and resources are those of one core"
+    for heading in ("chain", "cycles a word", "use", *RESOURCES, "cores", "words/s"):
         table.add_column(heading, justify="left" if heading == "chain" else "right")
     for candidate in candidates:
         table.add_row(
             _describe(candidate.core),
-            f"{candidate.period:,.0f}",
+            f"{candidate.period / candidate.core.words:,.1f}",
             f"{candidate.use:.0%}",
             *(f"{candidate.area[name]:,.0f}" for name in RESOURCES),
             f"{candidate.cores}",
@@ -365,8 +370,15 @@ def _searched(network: Network, board: Board, words: Sequence[int], bus_bits: in
 @click.option(
     "--words", type=click.IntRange(1, 2), help="In lockstep; both are tried if not given."
 )
+@click.option(
+    "--calibration",
+    type=click.Path(path_type=Path),
+    help="Inputs (.npy) to quantise a float model with.",
+)
 @click.option("--build", type=click.Path(path_type=Path), default=Path("build"), show_default=True)
-def main(board: str, model: Path | None, words: int | None, build: Path) -> None:
+def main(
+    board: str, model: Path | None, words: int | None, calibration: Path | None, build: Path
+) -> None:
     """Search engines for a network on BOARD.
 
     Writes to BUILD/bench: explore-BOARD.json with all chains that were compiled, explore-BOARD.png,
@@ -374,29 +386,38 @@ def main(board: str, model: Path | None, words: int | None, build: Path) -> None
     `make bitstream` take it as a board.
     """
     folder = build / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    console = Console(width=150)
-    try:
+    with reported("explore"):
         description = load_board(board)
+        bus_bits = KernelConfig.from_dict(dict(description.kernel)).bus_bits
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ContainerError(f"{folder}: cannot be made: {error.strerror}") from error
         if model is None:
             model = folder / "reference.onnx"
             text = reference_model(Kind.SPARSE_SPARSE).SerializeToString(deterministic=True)
             write_atomically(model, text)
-        bus_bits = KernelConfig.from_dict(dict(description.kernel)).bus_bits
-        tried = (1, 2) if words is None else (words,)
-        found = _searched(import_model(model), description, tried, bus_bits)
-    except (BoardError, CompileError) as error:
-        print(f"explore: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+        with calibration_data(calibration) as data:
+            network = import_model(model, data)
+        # What is left of another search is not to be taken for this one's.
+        files = {end: folder / f"explore-{description.name}.{end}" for end in RESULTS}
+        for file in files.values():
+            file.unlink(missing_ok=True)
+        try:
+            tried = (1, 2) if words is None else (words,)
+            found = _searched(network, description, tried, bus_bits)
+        except CompileError as error:
+            raise CompileError(f"{model}: {error}") from error
+        kernel = kernel_of(found.compiled[0], description, bus_bits)
+        made = tomllib.loads(board_text(board)) | {"kernel": kernel.to_dict()}
+        title = f"# Made for {model.name}.\n".encode()
+        write_atomically(files["toml"], title + tomli_w.dumps(made).encode())
+        plot(found, files["png"])
+        text = json.dumps([_as_json(candidate) for candidate in found.compiled], indent=1)
+        write_atomically(files["json"], f"{text}\n".encode())
+    console = Console(width=150)
     console.print(_table(found.compiled[:SHOWN], f"{model.stem} on {description.name}"))
-    name = f"explore-{description.name}"
-    kernel = kernel_of(found.compiled[0], description, bus_bits)
-    made = tomllib.loads(board_text(board)) | {"kernel": kernel.to_dict()}
-    write_atomically(folder / f"{name}.toml", tomli_w.dumps(made).encode())
-    plot(found, folder / f"{name}.png")
-    text = json.dumps([_as_json(candidate) for candidate in found.compiled], indent=1)
-    write_atomically(folder / f"{name}.json", f"{text}\n".encode())
-    console.print(f"the first as a board: {folder / name}.toml", highlight=False)
+    console.print(f"the first as a board: {files['toml']}", highlight=False)
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_chains_that_do_not_fit_as_a_whole_are_left_out(
     others = explore(network, load_board("zu3eg"), words=1, bus_bits=128, compiled=2)
     assert len(others.compiled) == 1
     some = False
-    with pytest.raises(CompileError, match=r"no chain of the grid .* runs it \(too large\)"):
+    with pytest.raises(CompileError, match=r"no chain of the grid runs it \(too large\)"):
         explore(network, load_board("zu3eg"), words=1, bus_bits=128, compiled=2)
 
 
@@ -163,5 +163,5 @@ def test_what_cannot_be_searched_is_one_line(
 
 def test_a_network_that_is_too_large_for_a_board_is_told(network: Network) -> None:
     small = replace(load_board("zu3eg"), resources={"lut": 500, "ff": 500, "dsp": 8, "bram36": 4})
-    with pytest.raises(CompileError, match=r"no chain of the grid .* is small enough for zu3eg"):
+    with pytest.raises(CompileError, match=r"no chain of the grid is small enough for zu3eg"):
         explore(network, small, words=1, bus_bits=64)
