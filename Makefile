@@ -44,7 +44,7 @@ bitstream: .venv/demo $(if $(filter u250 zu3eg sim,$(BOARD)),,.venv/boards) ## B
 
 xclbin: .venv/demo ## Write an emulation xclbin for XRT: TARGET=hw_emu BOARD=u250
 	@test $(TARGET) = hw_emu || { echo "xclbin makes TARGET=hw_emu; for cards: make bitstream" >&2; exit 2; }
-	$(BIN)/python -m trencadis_sim.xclbin --board $(BOARD) -o build/xclbin/$(BOARD)
+	$(BIN)/python -m trencadis_sim.xclbin --board $(BOARD) -o build/xclbin/$(basename $(notdir $(BOARD)))
 
 soak: .venv/demo ## Run a network 10,000 times through the real XRT: MODEL=model.tcd
 	$(BIN)/python -m trencadis_sim.hw_emu.soak $(MODEL)

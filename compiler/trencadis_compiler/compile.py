@@ -253,7 +253,7 @@ def _check_nonzeros(network: Network, keys: Array) -> None:
     nonzeros = (keys != network.layers[0].input.zero_key).sum(axis=3)
     if not nonzeros.any():
         raise CalibrationError(
-            f"input {network.input.name!r} is zero in all {len(keys)} words; give usual inputs"
+            f"input {network.input.name!r} is zero in the first {len(keys)} words; give usual ones"
         )
     most, allowed = nonzeros.max(), network.input_nonzeros
     if allowed is not None and most > allowed:

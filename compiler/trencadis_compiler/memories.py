@@ -14,7 +14,15 @@ from trencadis_compiler.plan import LayerPlan
 from trencadis_compiler.schedule import Schedule, schedule
 from trencadis_hw.config import CoreConfig, EngineConfig
 
-__all__ = ["SHALLOW", "roomy", "smallest_memories", "sum_bits", "with_memories_for"]
+__all__ = [
+    "MOST_QUEUE",
+    "SHALLOW",
+    "power_of_two",
+    "roomy",
+    "smallest_memories",
+    "sum_bits",
+    "with_memories_for",
+]
 
 LARGEST = {
     "weight_rows": 1 << 16,
@@ -26,6 +34,9 @@ LARGEST = {
 }
 MOST_VALUES, MOST_ENTRIES = 1 << 16, 1 << 14
 """Memories as large as the formats allow."""
+
+MOST_QUEUE = 1 << 10
+"""Beats of a queue that never is full."""
 
 WIDEST_SUM = 32
 """Bits of a sum, at most; no cycle depends on them."""
@@ -58,7 +69,7 @@ def with_memories_for(core: CoreConfig, network: Network) -> CoreConfig:
         needed = _tables(placed) | {
             "dense_values": _dense_values(placed),
             "list_entries": _list_entries(placed),
-            "reorder_rows": _power_of_two(max(layer.vector_rows for layer in placed)),
+            "reorder_rows": power_of_two(max(layer.vector_rows for layer in placed)),
             "sum_bits": WIDEST_SUM,
         }
         larger = {name: max(rows, getattr(engine, name)) for name, rows in needed.items()}
@@ -92,7 +103,9 @@ def smallest_memories(core: CoreConfig, network: Network) -> tuple[CoreConfig, S
     CompileError
         If it does not fit memories as large as the formats allow.
     """
-    placement = place(network, roomy(core, new_lists=False))
+    large = roomy(core, new_lists=False)
+    queues = tuple(replace(engine, queue_beats=MOST_QUEUE) for engine in large.engines)
+    placement = place(network, replace(large, engines=queues))
     period = schedule(placement).period
     engines = [
         _fitted(engine, placement, number) for number, engine in enumerate(placement.core.engines)
@@ -133,7 +146,8 @@ def _period(network: Network, core: CoreConfig) -> float:
         return math.inf
 
 
-def _power_of_two(rows: int, least: int = 1) -> int:
+def power_of_two(rows: int, least: int = 1) -> int:
+    """The smallest power of two that is no less than either."""
     return max(least, 1 << (rows - 1).bit_length())
 
 
@@ -167,14 +181,14 @@ def _fitted(engine: EngineConfig, placement: Placement, number: int) -> EngineCo
     """An engine with memories as large as its tables; those that only decide waits stay."""
     placed = placement.on_engine(number)
     tables = _tables(placed)
-    tables |= {name: _power_of_two(tables[name], least) for name, least in LEAST.items()}
+    tables |= {name: power_of_two(tables[name], least) for name, least in LEAST.items()}
     values, entries = _dense_values(placed), _list_entries(placed)
     return replace(
         engine,
         **tables | {"layers": max(LEAST_LAYERS, len(placed))},
         weight_memory="distributed" if tables["weight_rows"] <= SHALLOW else engine.weight_memory,
-        dense_values=_power_of_two(values) if engine.dense_values else 0,
-        list_entries=_power_of_two(entries) if engine.list_entries else 0,
+        dense_values=power_of_two(values) if engine.dense_values else 0,
+        list_entries=power_of_two(entries) if engine.list_entries else 0,
         sum_bits=max(sum_bits(layer.plan) for layer in placed),
     )
 
@@ -187,12 +201,12 @@ def _larger_and_larger(
     if name == "list_entries":
         if not engine.list_entries:
             return
-        sizes = (_power_of_two(_list_entries(placed, most_buffers=n)) for n in (1, 2))
+        sizes = (power_of_two(_list_entries(placed, most_buffers=n)) for n in (1, 2))
     else:
         longest = max(layer.vector_rows for layer in placed)
         least = {
-            "queue_beats": _power_of_two(2 * engine.beats, LEAST_QUEUE),
-            "reorder_rows": _power_of_two(max(longest, 2 * engine.select_rows), LEAST_REORDER),
+            "queue_beats": power_of_two(2 * engine.beats, LEAST_QUEUE),
+            "reorder_rows": power_of_two(max(longest, 2 * engine.select_rows), LEAST_REORDER),
         }[name]
         sizes = (least << i for i in range((getattr(engine, name) // least).bit_length()))
     for size in sizes:

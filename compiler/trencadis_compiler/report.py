@@ -87,10 +87,10 @@ def _hints(placed: PlacedLayer) -> list[str]:
         return [f"{subject} its dense input takes a cycle a value; {remedy}"]
     if full > 1 - MOSTLY or plan.passes == 1:
         return []
-    if plan.packing.kernels_per_tile == most:
-        reason = f"engine {placed.engine} of the board overlays {most} kernels at most"
-    elif plan.packing.kernels_per_tile == 1 and all_collide(plan.layer.weights):
+    if plan.packing.kernels_per_tile == 1 and all_collide(plan.layer.weights):
         reason = "no two of its kernels fit together; `sparsify` moves models to masks that do"
+    elif plan.packing.kernels_per_tile == most:
+        reason = f"engine {placed.engine} of the board overlays {most} at most"
     else:
         return []
     return [f"{subject} its tiles are {full:.0%} full: {reason}"]

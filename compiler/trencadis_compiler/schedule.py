@@ -13,10 +13,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from trencadis_compiler.place import PlacedLayer, Placement
+from trencadis_compiler.plan import LayerPlan
 from trencadis_hw import abi
 from trencadis_hw.timing import BORDER, LAYER_OVERHEAD, RELEASE_DELAY, WORD_OVERHEAD, EngineTiming
 
-__all__ = ["EngineSchedule", "Schedule", "Turn", "schedule"]
+__all__ = ["EngineSchedule", "Schedule", "Turn", "schedule", "selection_cycles"]
 
 LOAD_OVERHEAD = 4
 """Cycles between two input words."""
@@ -141,15 +142,17 @@ def _selecting(placement: Placement) -> float:
     busy = [0.0] * len(placement.core.engines)
     for placed in placement.layers:
         if _selected_whole(placed):
-            busy[placed.engine] += _selection(placed)
+            busy[placed.engine] += selection_cycles(placed.plan)
     return max(busy)
 
 
-def _selection(placed: PlacedLayer) -> float:
+def selection_cycles(plan: LayerPlan) -> float:
     """Cycles a word for which a layer takes the selector of whole layers, at most."""
-    assert placed.plan.layer.winners is not None
-    emitting = placed.plan.layer.winners.k + placed.plan.config.lanes
-    return _vectors(placed) * (4 * placed.vector_rows + WHOLE_OVERHEAD + emitting)
+    assert plan.layer.winners is not None
+    _, rows, columns = plan.layer.out_shape
+    vector_rows = math.ceil(plan.layer.weights.shape[0] / plan.config.requantisers)
+    emitting = plan.layer.winners.k + plan.config.lanes
+    return rows * columns * (4 * vector_rows + WHOLE_OVERHEAD + emitting)
 
 
 def _vectors(placed: PlacedLayer) -> int:
@@ -169,7 +172,7 @@ def _taken(placed: PlacedLayer, written: Mapping[tuple[int, int], float]) -> flo
         return plan.cycles
     behind = written[placed.engine, placed.number]
     if _selected_whole(placed):
-        behind = _selection(placed)
+        behind = selection_cycles(placed.plan)
     timing = EngineTiming.of(plan.config)
     waiting = timing.requantise + timing.reorder + placed.vector_rows
     held = (plan.cycles + vectors * waiting) * placed.vector_rows / plan.config.reorder_rows

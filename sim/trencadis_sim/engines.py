@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Layer
-from trencadis_compiler.memories import SHALLOW, sum_bits
+from trencadis_compiler.memories import MOST_QUEUE, SHALLOW, power_of_two, sum_bits
 from trencadis_compiler.packing import Packings
 from trencadis_compiler.place import map_size
 from trencadis_compiler.plan import Feed, LayerPlan, Reading, plans_for
+from trencadis_compiler.schedule import selection_cycles
 from trencadis_hw.config import EngineConfig, Routing, WeightMemory
 from trencadis_hw.flows.area import engine_area
 from trencadis_hw.timing import LAYER_OVERHEAD, WORD_OVERHEAD
@@ -28,7 +29,7 @@ ROOMY = EngineConfig(
     list_entries=1 << 14,
     weight_rows=1 << 16,
     slot_rows=256,
-    queue_beats=128,
+    queue_beats=MOST_QUEUE,
     requantise_rows=1 << 14,
     reorder_rows=1 << 12,
     select_rows=64,
@@ -42,8 +43,6 @@ MOST_OVERLAY = 32
 """Most kernels of a tile that are tried."""
 MOST_MULTIPLIERS = 1024
 MOST_LANES = 25
-MOST_REQUANTISERS = 32
-"""Of an engine, by its configuration."""
 MOST_SLOTS = 7
 """Slots of a window, for which lanes are tried."""
 TILES = (2, 4, 8, 16, 32)
@@ -142,29 +141,31 @@ def grid(
 
 
 class Planner:
-    """The fastest plans of the layers of a network, each found once."""
+    """The fastest plans of the layers of one network, told apart by name, each found once.
+
+    Attributes
+    ----------
+    problem : CompileError or None
+        Why the first layer that did not fit an engine did not.
+    """
 
     def __init__(self) -> None:
+        self.problem: CompileError | None = None
         self._packings: dict[str, Packings] = {}
         self._plans: dict[tuple[str, EngineConfig], LayerPlan | None] = {}
         self._sum_bits: dict[str, int] = {}
 
     def plan(self, layer: Layer, engine: EngineConfig, feed: Feed) -> LayerPlan | None:
-        """The fastest plan of a layer on an engine, but for its number of requantisers.
-
-        They only set a lower limit: what is planned with many of them serves few as well. None if
-        the engine cannot run the layer.
-        """
-        power_of_two = engine.columns & -engine.columns
-        roomy = replace(engine, requantisers=min(power_of_two, MOST_REQUANTISERS))
-        key = layer.name, roomy
+        """The fastest plan of a layer on an engine; None, and a `problem`, if there is none."""
+        key = layer.name, engine
         if key not in self._plans:
             if layer.name not in self._packings:
                 self._packings[layer.name] = Packings(layer.weights)
             try:
-                self._plans[key] = plans_for(layer, roomy, feed, self._packings[layer.name])[0]
-            except CompileError:
+                self._plans[key] = plans_for(layer, engine, feed, self._packings[layer.name])[0]
+            except CompileError as error:
                 self._plans[key] = None
+                self.problem = self.problem or error
         return self._plans[key]
 
     def sum_bits(self, plan: LayerPlan) -> int:
@@ -196,6 +197,11 @@ def stages(
         In lockstep.
     planner : Planner, optional
         Of the network, where several stages share layers.
+
+    Returns
+    -------
+    list of Stage
+        In ascending order of cycles.
     """
     planner = planner or Planner()
     found: list[Stage] = []
@@ -203,7 +209,7 @@ def stages(
         best = [
             planner.plan(layer, engine, feed) for layer, feed in zip(layers, feeds, strict=True)
         ]
-        chosen = [replace(plan, config=engine) for plan in best if plan is not None]
+        chosen = [plan for plan in best if plan is not None]
         if len(chosen) < len(best):
             continue
         cycles = WORD_OVERHEAD + sum(plan.cycles + plan.tail + LAYER_OVERHEAD for plan in chosen)
@@ -217,10 +223,7 @@ def stages(
 def _selector_cycles(plan: LayerPlan) -> float:
     """What k-WTA over a whole layer takes for a word: it holds one vector at a time."""
     winners = plan.layer.winners
-    if winners is None or not winners.whole:
-        return 0
-    rows = math.ceil(plan.layer.weights.shape[0] / plan.config.requantisers)
-    return 5 * rows + 20
+    return selection_cycles(plan) if winners is not None and winners.whole else 0.0
 
 
 def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan], width: int) -> EngineConfig | None:
@@ -242,24 +245,22 @@ def _fitted(engine: EngineConfig, plans: Sequence[LayerPlan], width: int) -> Eng
         return replace(
             engine,
             sum_bits=width,
-            weight_rows=_power(rows, 4),
+            weight_rows=power_of_two(rows, 4),
             weight_memory="distributed" if rows <= SHALLOW else engine.weight_memory,
-            slot_rows=_power(sum(plan.slots for plan in plans), 8),
-            queue_beats=_power(2 * max(beats, engine.beats), 8),
-            requantise_rows=_power(sum(p.passes * p.beats * p.groups for p in plans), 64),
+            slot_rows=power_of_two(sum(plan.slots for plan in plans), 8),
+            queue_beats=power_of_two(2 * max(beats, engine.beats), 8),
+            requantise_rows=power_of_two(sum(p.passes * p.beats * p.groups for p in plans), 64),
             select_rows=max(local, default=0),
             whole_rows=max(whole, default=0),
-            reorder_rows=_power(max(_vectors_held(plan) * rows for plan, rows in vectors), 32),
-            dense_values=_power(values, 64) if engine.dense_values else 0,
-            list_entries=_power(entries, 512) if engine.list_entries else 0,
+            reorder_rows=power_of_two(
+                max(_vectors_held(plan) * rows for plan, rows in vectors), 32
+            ),
+            dense_values=power_of_two(values, 64) if engine.dense_values else 0,
+            list_entries=power_of_two(entries, 512) if engine.list_entries else 0,
             layers=max(2, len(plans)),
         )
     except ValueError:  # larger than the formats allow
         return None
-
-
-def _power(rows: int, least: int) -> int:
-    return max(least, 1 << (rows - 1).bit_length())
 
 
 def _vectors_held(plan: LayerPlan) -> int:

@@ -10,7 +10,7 @@ import itertools
 import json
 import tomllib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from trencadis_compiler.schedule import LOAD_OVERHEAD
 from trencadis_hw.config import CoreConfig, KernelConfig, WeightMemory
 from trencadis_hw.container import ContainerError, write_atomically
 from trencadis_hw.flows.area import core_area, kernel_area
+from trencadis_hw.flows.build import kernel_of as board_kernel
+from trencadis_hw.flows.plan import PlanError
 from trencadis_sim.engines import Planner, Stage, grid, stages
 from trencadis_sim.netlist import RESOURCES
 from trencadis_sim.reference_network import Kind, reference_model
@@ -41,6 +43,8 @@ __all__ = ["Candidate", "Found", "explore", "kernel_of", "pareto", "plot", "prod
 
 MOST_ENGINES = 4
 """In a chain, by its configuration."""
+MOST_CORES = 64
+"""In a kernel, by its configuration."""
 COMPILED = 24
 """Chains that are compiled, unless stated."""
 SHOWN = 8
@@ -142,9 +146,9 @@ def explore(
         search.add_chains(split)
     estimated = sorted(search.chains.values(), key=_fastest_and_smallest)
     found: list[Candidate] = []
-    problem: CompileError | None = None
+    problem = search.problem if not estimated else None
     for number, chain in enumerate(estimated[:compiled]):
-        # What is left is slower even if its memories took no more and nothing waited.
+        # What is left was estimated to be slower, without what its memories and waits may cost.
         if not chain.cores or (found and found[0].words_per_s >= chain.words_per_s):
             break
         progress(f"compiling chain {number + 1} of at most {compiled}")
@@ -185,6 +189,11 @@ class _Search:
         self._products = sum(map(products, self._layers, self._feeds))
         self.chains: dict[CoreConfig, Candidate] = {}
 
+    @property
+    def problem(self) -> CompileError | None:
+        """Why a layer did not fit an engine, if one did not."""
+        return self._planner.problem
+
     def add_chains(self, split: Sequence[int]) -> None:
         """Chains whose engines run so many layers each: for every speed, the smallest ones.
 
@@ -211,7 +220,8 @@ class _Search:
         """A chain on the board."""
         kernel = KernelConfig(core=core, bus_bits=self._bus_bits)
         area = dict.fromkeys(RESOURCES, 0.0) | core_area(kernel)
-        cores = cores_that_fit(self._board, area, kernel_area(kernel))["all"]
+        fit = cores_that_fit(self._board, area, kernel_area(kernel))["all"]
+        cores = min(fit, MOST_CORES * self._board.kernels)
         rate = cores * self._words * self._board.clock_mhz * 1e6 / period
         use = self._products * self._words / (period * core.multipliers)
         return Candidate(core, period, area, cores, rate, use)
@@ -260,16 +270,16 @@ def _cheapest(options: Sequence[Stage], period: float, prices: Mapping[str, floa
 def pareto(candidates: Sequence[Candidate], resource: str = "lut") -> list[Candidate]:
     """Those of which none is both faster and smaller."""
     front: list[Candidate] = []
-    for candidate in sorted(candidates, key=lambda c: (c.period, c.area[resource])):
+    for candidate in sorted(candidates, key=lambda c: (c.period / c.core.words, c.area[resource])):
         if not front or candidate.area[resource] < front[-1].area[resource]:
             front.append(candidate)
     return front
 
 
-def kernel_of(candidate: Candidate, board: Board, bus_bits: int) -> KernelConfig:
-    """The kernel of a board with as many of these cores as fit."""
+def kernel_of(candidate: Candidate, board: Board) -> KernelConfig:
+    """The kernel of a board with as many of these cores as fit in place of its own."""
     cores = candidate.cores // board.kernels
-    return KernelConfig(core=candidate.core, cores=cores, bus_bits=bus_bits)
+    return replace(board_kernel(board), core=candidate.core, cores=cores)
 
 
 def plot(found: Found, path: Path) -> None:
@@ -388,7 +398,10 @@ def main(
     folder = build / "bench"
     with reported("explore"):
         description = load_board(board)
-        bus_bits = KernelConfig.from_dict(dict(description.kernel)).bus_bits
+        try:
+            bus_bits = board_kernel(description).bus_bits
+        except PlanError as error:
+            raise BoardError(str(error)) from error
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -408,7 +421,7 @@ def main(
             found = _searched(network, description, tried, bus_bits)
         except CompileError as error:
             raise CompileError(f"{model}: {error}") from error
-        kernel = kernel_of(found.compiled[0], description, bus_bits)
+        kernel = kernel_of(found.compiled[0], description)
         made = tomllib.loads(board_text(board)) | {"kernel": kernel.to_dict()}
         title = f"# Made for {model.name}.\n".encode()
         write_atomically(files["toml"], title + tomli_w.dumps(made).encode())

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from trencadis_boards import load_board
+from trencadis_boards import board_text, load_board
 from trencadis_compiler.compile import import_model
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir import Network
@@ -57,7 +57,7 @@ def test_kernels_of_boards_come_from_the_search(name: str, reference: Network) -
     preset = KernelConfig.from_dict(dict(board.kernel))
     found = explore(reference, board, words=preset.core.words, bus_bits=preset.bus_bits)
     best = found.compiled[0]
-    assert kernel_of(best, board, preset.bus_bits).cores == preset.cores
+    assert kernel_of(best, board).cores == preset.cores
     assert schedule(place(reference, preset.core)).period == best.period
     for ours, searched in zip(preset.core.engines, best.core.engines, strict=True):
         deeper = {memory: getattr(ours, memory) for memory in MEMORIES}
@@ -128,6 +128,8 @@ def test_the_front_leaves_out_what_is_slower_and_larger(tmp_path: Path) -> None:
     points = [candidate(period, lut) for period, lut in ((4, 1), (1, 9), (2, 5), (3, 6), (2, 7))]
     front = pareto(points)
     assert [(c.period, c.area["lut"]) for c in front] == [(1, 9), (2, 5), (4, 1)]
+    both = replace(points[1], core=replace(points[1].core, words=2), period=1.8, area={"lut": 8})
+    assert pareto([*points, both])[0] is both
     plot(Found(points[:2], points), tmp_path / "front.png")
     assert (tmp_path / "front.png").read_bytes()[1:4] == b"PNG"
 
@@ -159,6 +161,14 @@ def test_what_cannot_be_searched_is_one_line(
     assert done.exit_code == 2
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
+
+
+def test_a_board_with_a_kernel_that_is_not_possible_is_one_line(tmp_path: Path) -> None:
+    text = board_text("zu3eg").replace("tiles = 32", "tiles = 33")
+    (tmp_path / "odd.toml").write_text(text)
+    done = CliRunner().invoke(main, [str(tmp_path / "odd.toml"), "--build", str(tmp_path)])
+    assert done.exit_code == 2
+    assert done.stderr == "explore: board odd: [kernel]: EngineConfig.tiles must be even, not 33\n"
 
 
 def test_a_network_that_is_too_large_for_a_board_is_told(network: Network) -> None:
