@@ -33,6 +33,7 @@ __all__ = [
     "compile_network",
     "import_model",
     "input_format",
+    "kernel_of",
     "quantised_model",
 ]
 
@@ -177,7 +178,7 @@ def compile_network(
     CompileError
         If the network cannot be run on the board's kernel.
     """
-    kernel = _kernel_of(board)
+    kernel = kernel_of(board)
     progress("packing kernels into tiles")
     placement = place(network, kernel.core, density)
     progress("scheduling")
@@ -195,7 +196,14 @@ def compile_network(
     return Compiled(overlay, network, placement, plan)
 
 
-def _kernel_of(board: Board) -> KernelConfig:
+def kernel_of(board: Board) -> KernelConfig:
+    """The kernel of a board.
+
+    Raises
+    ------
+    CompileError
+        If its configuration is not possible.
+    """
     try:
         return KernelConfig.from_dict(dict(board.kernel))
     except ValueError as error:
@@ -215,7 +223,7 @@ def _with_sparse_input(network: Network, board: Board, nonzeros: int) -> Network
             f"an input position has {channels} channels; a sparse input may have "
             f"{1 << abi.INPUT_INDEX_BITS}: compile for a dense input, or use a narrower layer"
         )
-    if not _kernel_of(board).core.sparse_input:
+    if not kernel_of(board).core.sparse_input:
         raise CompileError(
             f"the kernel of board {board.name!r} takes dense inputs only; choose one with "
             "sparse_input = true, or compile for a dense input"

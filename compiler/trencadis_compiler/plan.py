@@ -13,7 +13,7 @@ from trencadis_hw import abi
 from trencadis_hw.config import EngineConfig
 from trencadis_hw.timing import CREDIT_DELAY, ENDED_DELAY, EngineTiming
 
-__all__ = ["Feed", "LayerPlan", "Reading", "Unit", "plans_for"]
+__all__ = ["Feed", "LayerPlan", "Reading", "Unit", "plans_for", "products"]
 
 DEEPEST = 8
 """Most weight rows that a tile may be given for an input row."""
@@ -257,15 +257,20 @@ class LayerPlan:
     @property
     def products(self) -> float:
         """Useful multiplications of a word: of weights and activations that are not zero."""
-        rows, columns = self.layer.conv_shape
-        density = 1.0 if self.feed.dense else self.feed.expected / self.feed.channels
-        return rows * columns * self.layer.nonzeros * density
+        return products(self.layer, self.feed)
 
     @property
     def packing_efficiency(self) -> float:
         """Non-zeros over weight positions of all tiles."""
         rows = self.layer.weights[0].size
         return self.layer.nonzeros / (len(self.packing.tiles) * self.packing.depth * rows)
+
+
+def products(layer: Layer, feed: Feed) -> float:
+    """Useful multiplications of a word: of weights and activations that are not zero."""
+    rows, columns = layer.conv_shape
+    density = 1.0 if feed.dense else feed.expected / feed.channels
+    return rows * columns * layer.nonzeros * density
 
 
 def plans_for(

@@ -22,24 +22,23 @@ from rich.table import Table
 from trencadis_boards import Board, BoardError, board_text, load_board
 from trencadis_compiler.calibration import calibration_data
 from trencadis_compiler.compile import import_model
+from trencadis_compiler.compile import kernel_of as board_kernel
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.ir import Layer, Network
+from trencadis_compiler.ir import Network
 from trencadis_compiler.memories import smallest_memories
 from trencadis_compiler.place import feeds_of
-from trencadis_compiler.plan import Feed
+from trencadis_compiler.plan import products
 from trencadis_compiler.schedule import LOAD_OVERHEAD
 from trencadis_hw.config import CoreConfig, KernelConfig, WeightMemory
 from trencadis_hw.container import ContainerError, write_atomically
 from trencadis_hw.flows.area import core_area, kernel_area
-from trencadis_hw.flows.build import kernel_of as board_kernel
-from trencadis_hw.flows.plan import PlanError
 from trencadis_sim.engines import Planner, Stage, grid, stages
 from trencadis_sim.netlist import RESOURCES
 from trencadis_sim.reference_network import Kind, reference_model
 from trencadis_sim.reported import reported
 from trencadis_sim.synth import cores_that_fit
 
-__all__ = ["Candidate", "Found", "explore", "kernel_of", "pareto", "plot", "products"]
+__all__ = ["Candidate", "Found", "explore", "kernel_of", "pareto", "plot"]
 
 MOST_ENGINES = 4
 """In a chain, by its configuration."""
@@ -105,7 +104,6 @@ def explore(
     *,
     words: int,
     bus_bits: int,
-    most_engines: int = MOST_ENGINES,
     compiled: int = COMPILED,
     progress: Callable[[str], None] = lambda message: None,
 ) -> Found:
@@ -121,8 +119,6 @@ def explore(
         Words in lockstep.
     bus_bits : int
         Of the kernel.
-    most_engines : int
-        In a chain.
     compiled : int
         Chains to compile, the most promising first.
     progress : callable
@@ -141,7 +137,7 @@ def explore(
             f"{board.family}; choose a board of family {' or '.join(FAMILIES)}"
         )
     search = _Search(network, board, words, bus_bits)
-    for split in _splits(len(network.layers), most_engines):
+    for split in _splits(len(network.layers)):
         progress(f"trying engines for {' + '.join(map(str, split))} layers")
         search.add_chains(split)
     estimated = sorted(search.chains.values(), key=_fastest_and_smallest)
@@ -243,16 +239,9 @@ class _Search:
             yield {n: price * (1 if n == turn else UNSCALED) for n, price in shares.items()}
 
 
-def products(layer: Layer, feed: Feed) -> float:
-    """Useful multiplications of a word."""
-    rows, columns = layer.conv_shape
-    density = 1.0 if feed.dense else feed.expected / feed.channels
-    return rows * columns * layer.nonzeros * density
-
-
-def _splits(layers: int, most: int) -> Iterator[tuple[int, ...]]:
+def _splits(layers: int) -> Iterator[tuple[int, ...]]:
     """Ways to give consecutive layers to the engines of a chain: how many each of them runs."""
-    for engines in range(1, min(most, layers) + 1):
+    for engines in range(1, min(MOST_ENGINES, layers) + 1):
         for ends in itertools.combinations(range(1, layers), engines - 1):
             yield tuple(b - a for a, b in itertools.pairwise((0, *ends, layers)))
 
@@ -398,10 +387,7 @@ def main(
     folder = build / "bench"
     with reported("explore"):
         description = load_board(board)
-        try:
-            bus_bits = board_kernel(description).bus_bits
-        except PlanError as error:
-            raise BoardError(str(error)) from error
+        bus_bits = board_kernel(description).bus_bits
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -75,7 +75,7 @@ def estimate(kernel: KernelConfig, family: str) -> dict[str, float]:
         return {
             name: around.get(name, 0) + kernel.cores * amount
             for name, amount in core.items()
-            if name not in ("bram36", "uram") or amount
+            if amount
         }
     taken = {name: weight.total(kernel) for name, weight in ECP5.items()}
     taken["bram18"] = kernel.cores * sum(
