@@ -1,5 +1,6 @@
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,6 +67,21 @@ def quadrants() -> Splits:
         return Labelled(images.astype(np.uint8), labels.astype(np.int64))
 
     return Splits(part(96), part(40), part(40), tuple("abcd"), credit="nobody")
+
+
+@pytest.fixture
+def quadrants_file(quadrants: Splits, tmp_path: Path) -> Path:
+    """The same as an `.npz`."""
+    parts = [part for _, part in quadrants.parts]
+    path = tmp_path / "data.npz"
+    np.savez(
+        path,
+        images=np.concatenate([part.images for part in parts]),
+        labels=np.concatenate([part.labels for part in parts]),
+        class_names=np.array(quadrants.classes),
+        split=np.repeat(np.arange(3, dtype=np.uint8), [len(part) for part in parts]),
+    )
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -164,7 +164,7 @@ def test_mixing_shares_the_loss() -> None:
 def test_a_student_is_compared_with_its_teacher(temperature: float) -> None:
     teacher = nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval()
     inputs, labels = torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
-    objective = Objective(teacher=teacher, weight=0.5, temperature=temperature)
+    objective = Objective(teachers=[teacher], weight=0.5, temperature=temperature)
     own = teacher(inputs).detach()
     entropy = nn.functional.cross_entropy(own, labels)
     torch.testing.assert_close(objective(own, inputs, labels, labels, 1.0), 0.5 * entropy)
@@ -178,3 +178,22 @@ def test_a_student_is_compared_with_its_teacher(temperature: float) -> None:
     loss.backward()
     assert all(parameter.grad is None for parameter in teacher.parameters())
     assert other.grad is not None
+
+
+def test_several_teachers_teach_the_mean_of_their_outputs() -> None:
+    teachers = [nn.Sequential(nn.Flatten(), nn.Linear(4, 3)).eval() for _ in range(3)]
+    inputs, labels = torch.randn(6, 1, 2, 2), torch.tensor([0, 1, 2, 0, 1, 2])
+    outputs = torch.randn(6, 3)
+    with torch.no_grad():
+        mean = sum(teacher(inputs) for teacher in teachers) / 3
+    assert isinstance(mean, torch.Tensor)
+
+    class Mean(nn.Module):
+        def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+            return mean
+
+    given = (outputs, inputs, labels, labels, 1.0)
+    expected = Objective(teachers=[Mean()])(*given)
+    torch.testing.assert_close(Objective(teachers=teachers)(*given), expected)
+    alone = Objective(teachers=teachers[:1])(*given)
+    assert not torch.allclose(alone, expected)

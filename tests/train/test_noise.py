@@ -54,18 +54,10 @@ def test_noise_makes_networks_worse(trained: Finished, quadrants: Splits) -> Non
 
 
 def test_the_command_measures_finished_trainings(
-    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+    make_recipe: MakeRecipe, quadrants: Splits, quadrants_file: Path, tmp_path: Path
 ) -> None:
-    parts = [part for _, part in quadrants.parts]
-    np.savez(
-        tmp_path / "data.npz",
-        images=np.concatenate([part.images for part in parts]),
-        labels=np.concatenate([part.labels for part in parts]),
-        class_names=np.array(quadrants.classes),
-        split=np.repeat(np.arange(3, dtype=np.uint8), [len(part) for part in parts]),
-    )
     summary = Trainer(make_recipe(), quadrants, tmp_path / "run").run().summary
-    arguments = [str(tmp_path / "run"), str(tmp_path / "run"), "--data", str(tmp_path / "data.npz")]
+    arguments = [str(tmp_path / "run"), str(tmp_path / "run"), "--data", str(quadrants_file)]
     result = CliRunner().invoke(main, [*arguments, "--json"], catch_exceptions=False)
     assert result.exit_code == 0
     (scores,) = json.loads(result.output).values()

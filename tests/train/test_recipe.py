@@ -63,6 +63,9 @@ def test_plain_data_come_back_as_the_same_recipe(path: Path) -> None:
         ('name="other"', lambda recipe: recipe.name == "other"),
         ("layer.0.winners=3", lambda recipe: recipe.layer[0].winners == 3),
         ("dynamic.every=100", lambda recipe: recipe.dynamic.every == 100),
+        ("distillation.teacher=a", lambda recipe: recipe.distillation.teacher == ("a",)),
+        ("distillation.teacher=", lambda recipe: recipe.distillation.teacher == ()),
+        ('distillation.teacher=["a", "b"]', lambda r: r.distillation.teacher == ("a", "b")),
     ],
 )
 def test_changes(path: Path, change: str, found: Any) -> None:

@@ -260,7 +260,10 @@ def test_a_teacher_is_a_finished_training(
     with torch.no_grad():
         assert torch.equal(model(words), first.model(words))
     student = make_recipe(distillation={"teacher": str(tmp_path)})
-    assert not _same(Trainer(student, quadrants).run().network, trained.network)
+    taught = Trainer(student, quadrants).run().network
+    assert not _same(taught, trained.network)
+    twice = make_recipe(distillation={"teacher": [str(tmp_path)] * 2})
+    assert _same(Trainer(twice, quadrants).run().network, taught)
 
 
 def test_a_teacher_that_does_not_fit_is_refused(

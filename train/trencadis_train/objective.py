@@ -1,4 +1,6 @@
-"""What training minimises: cross-entropy, and the distance from a teacher's opinion."""
+"""What training minimises: cross-entropy, and the distance from the opinion of teachers."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -14,24 +16,25 @@ class Objective:
     ----------
     label_smoothing : float
         Share of the target that is spread over all classes.
-    teacher : nn.Module, optional
-        A trained model in evaluation mode, with as many outputs as the student.
+    teachers : sequence of nn.Module
+        Trained models in evaluation mode, with as many outputs as the student. Their opinion is
+        the mean of their outputs.
     weight : float
-        Share of the teacher.
+        Share of the teachers, if there are any.
     temperature : float
-        By which outputs are divided before they are compared with the teacher's.
+        By which outputs are divided before they are compared with the teachers'.
     """
 
     def __init__(
         self,
         label_smoothing: float = 0.0,
         *,
-        teacher: nn.Module | None = None,
+        teachers: Sequence[nn.Module] = (),
         weight: float = 0.5,
         temperature: float = 2.0,
     ) -> None:
         self._label_smoothing = label_smoothing
-        self._teacher = teacher
+        self._teachers = list(teachers)
         self._weight = weight
         self._temperature = temperature
 
@@ -59,10 +62,11 @@ class Objective:
         loss = self._entropy(outputs, labels)
         if share < 1:
             loss = share * loss + (1 - share) * self._entropy(outputs, other)
-        if self._teacher is None:
+        if not self._teachers:
             return loss
         with torch.no_grad():
-            opinion = functional.log_softmax(self._teacher(inputs) / self._temperature, dim=1)
+            taught = torch.stack([teacher(inputs) for teacher in self._teachers]).mean(dim=0)
+        opinion = functional.log_softmax(taught / self._temperature, dim=1)
         own = functional.log_softmax(outputs / self._temperature, dim=1)
         distance = functional.kl_div(own, opinion, reduction="batchmean", log_target=True)
         # Gradients of softened outputs shrink with the square of the temperature.

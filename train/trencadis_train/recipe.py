@@ -176,14 +176,14 @@ class DynamicMasks:
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """Learning from a trained model's opinion as well."""
+    """Learning from the opinion of trained models as well."""
 
-    teacher: str = ""
-    """Folder of a finished training; nothing without it."""
+    teacher: tuple[str, ...] = ()
+    """Folders of finished trainings, of whose outputs the mean is taken; nothing without any."""
     weight: float = 0.5
-    """Share of the teacher in the loss."""
+    """Share of the teachers in the loss."""
     temperature: float = 2.0
-    """By which both models' outputs are divided before they are compared."""
+    """By which outputs are divided before they are compared."""
 
     def __post_init__(self) -> None:
         _check_range("distillation.weight", self.weight, 0, 1)
@@ -394,6 +394,9 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return value
     if origin is tuple:
         element, *rest = typing.get_args(kind)
+        if rest == [...] and isinstance(value, str):
+            # A text alone stands for a list of it; an empty one for no text at all.
+            value = [value] if value else []
         if not isinstance(value, (list, tuple)):
             raise TrainingError(f"{path} must be a list, not {value!r}")
         if rest != [...] and len(value) != 1 + len(rest):

@@ -176,27 +176,31 @@ class Trainer:
         training, distillation = self._recipe.training, self._recipe.distillation
         if not distillation.teacher:
             return Objective(training.label_smoothing)
-        model, teacher = load_finished(Path(distillation.teacher))
+        teachers = [self._load_teacher(Path(folder)) for folder in distillation.teacher]
+        return Objective(
+            training.label_smoothing,
+            teachers=teachers,
+            weight=distillation.weight,
+            temperature=distillation.temperature,
+        )
+
+    def _load_teacher(self, folder: Path) -> nn.Sequential:
+        model, teacher = load_finished(folder)
         units, wanted = teacher.layer[-1].units, self._recipe.layer[-1].units
         if units != wanted:
             raise TrainingError(
-                f"{distillation.teacher}: the teacher has {units} outputs, the recipe's network "
-                f"{wanted}; they must be equal"
+                f"{folder}: the teacher has {units} outputs, the recipe's network {wanted}; they "
+                "must be equal"
             )
         with torch.no_grad():
             try:
                 model(torch.zeros(1, *self._input_shape))
             except (RuntimeError, TrainingError) as error:
                 raise TrainingError(
-                    f"{distillation.teacher}: the teacher takes no inputs of "
-                    f"{list(self._input_shape)}; choose one trained on the same data"
+                    f"{folder}: the teacher takes no inputs of {list(self._input_shape)}; choose "
+                    "one trained on the same data"
                 ) from error
-        return Objective(
-            training.label_smoothing,
-            teacher=model.to(self._device),
-            weight=distillation.weight,
-            temperature=distillation.temperature,
-        )
+        return model.to(self._device)
 
     def _build(self) -> nn.Sequential:
         torch.manual_seed(self._recipe.seed)

@@ -1,0 +1,163 @@
+"""Whether one kind of network is better: `python -m trencadis_train.compare RUN... --against RUN`.
+
+Networks are compared example by example. Most examples are right or wrong for both kinds, so the
+difference of two accuracies is known better than either of them (McNemar, "Note on the sampling
+error of the difference between correlated proportions or percentages", 1947).
+"""
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+import numpy.typing as npt
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from trencadis_train.datasets import open_data
+from trencadis_train.errors import TrainingError
+from trencadis_train.labelled import Labelled
+from trencadis_train.loop import EVALUATION_BATCH, Examples
+from trencadis_train.recipe import DataSource
+from trencadis_train.trainer import load_finished
+
+__all__ = ["Difference", "difference", "main", "right_answers"]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How much better some networks are than others on the same examples.
+
+    Attributes
+    ----------
+    part : str
+        Of the data.
+    accuracy, baseline : float
+        Mean shares of right answers.
+    error : float
+        Standard error of `accuracy - baseline`, for other examples of the same kind. What other
+        seeds would give comes on top.
+    """
+
+    part: str
+    accuracy: float
+    baseline: float
+    error: float
+
+
+def right_answers(model: nn.Module, part: Labelled) -> npt.NDArray[np.bool_]:
+    """Which examples a network gets right.
+
+    Parameters
+    ----------
+    model : nn.Module
+        In evaluation mode; takes bytes divided by 255.
+    part : Labelled
+        Examples.
+
+    Returns
+    -------
+    bool array, shape (examples,)
+    """
+    examples = Examples.on(torch.device("cpu"), part)
+    right = np.empty(len(examples), np.bool_)
+    with torch.no_grad():
+        for start in range(0, len(examples), EVALUATION_BATCH):
+            chosen = slice(start, start + EVALUATION_BATCH)
+            outputs = model(examples.inputs(start, start + EVALUATION_BATCH))
+            right[chosen] = (outputs.argmax(dim=1) == examples.labels[chosen]).numpy()
+    return right
+
+
+def difference(
+    part: str, right: npt.NDArray[np.bool_], baseline: npt.NDArray[np.bool_]
+) -> Difference:
+    """Compare two groups of networks.
+
+    Parameters
+    ----------
+    part : str
+        Name of the examples.
+    right, baseline : bool arrays, shape (networks, examples)
+        From `right_answers`; the groups may be of different sizes.
+    """
+    ours, theirs = right.mean(axis=0), baseline.mean(axis=0)
+    error = float((ours - theirs).std()) / math.sqrt(len(ours))
+    return Difference(part, float(ours.mean()), float(theirs.mean()), error)
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    "baselines",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of a finished training to compare with. May be repeated.",
+)
+@click.option("--data", default="", help="Folder or file of the data, in place of the recipe's.")
+@click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
+def main(runs: tuple[Path, ...], baselines: tuple[Path, ...], data: str, as_json: bool) -> None:
+    """Compare the networks of finished trainings (folders RUNS) with others, in real numbers."""
+    try:
+        found = _compare(runs, baselines, data)
+    except TrainingError as error:
+        print(f"trencadis_train.compare: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    if as_json:
+        print(json.dumps([vars(entry) for entry in found], indent=2))
+    else:
+        Console().print(_render(found))
+
+
+def _compare(runs: Sequence[Path], baselines: Sequence[Path], data: str) -> list[Difference]:
+    loaded = [load_finished(run) for run in (*runs, *baselines)]
+    source = loaded[0][1].data
+    for run, (_, recipe) in zip((*runs, *baselines), loaded, strict=True):
+        if _examples(recipe.data) != _examples(source):
+            raise TrainingError(
+                f"{run}: was trained on other data than {runs[0]}; compare networks of the same "
+                "data"
+            )
+    splits = open_data(source, data)
+    parts = {"validation": splits.validation, "test": splits.test}
+    right = {
+        name: np.stack([right_answers(model, part) for model, _ in loaded])
+        for name, part in parts.items()
+    }
+    right["both"] = np.concatenate(list(right.values()), axis=1)
+    count = len(runs)
+    return [difference(name, some[:count], some[count:]) for name, some in right.items()]
+
+
+def _examples(source: DataSource) -> tuple[str, ...]:
+    """What decides which classes there are: the same recordings may come in several forms."""
+    return source.words or (source.set,)
+
+
+def _render(found: Sequence[Difference]) -> Table:
+    table = Table(title="Accuracy on the same examples", title_justify="left")
+    table.add_column("part")
+    for name in ("networks", "against", "difference", "standard error"):
+        table.add_column(name, justify="right")
+    for entry in found:
+        gap = entry.accuracy - entry.baseline
+        table.add_row(
+            entry.part,
+            f"{100 * entry.accuracy:.2f} %",
+            f"{100 * entry.baseline:.2f} %",
+            f"{100 * gap:+.2f}",
+            f"{100 * entry.error:.2f}",
+        )
+    return table
+
+
+if __name__ == "__main__":
+    main()
