@@ -163,10 +163,12 @@ def test_a_stopped_search_goes_on(storage):
     stopped = [trial for trial in here.found() if trial.state == "failed"]
     assert len(stopped) == 1
     assert stopped[0].error == ""
-    again, _ = search(storage, seed=2)
+    again, _ = search(storage)
     found = again.run(24)
     going = [t for t in found if t.stage == 0 and (t.state != "failed" or t.error)]
     assert len(going) == 24
+    # The second process has the same seed, and tries others.
+    assert len({tuple(sorted(trial.values.items())) for trial in going}) == 24
     finished = [trial for trial in found if trial.stage == 2 and trial.state == "complete"]
     assert finished
     # What was stopped in a later stage has been done again.

@@ -4,7 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,9 +16,6 @@ from trencadis_train.datasets import open_data
 from trencadis_train.errors import TrainingError
 from trencadis_train.metrics import EpochMetrics
 from trencadis_train.recipe import Recipe, load_recipe
-
-if TYPE_CHECKING:
-    import torch
 
 __all__ = ["main"]
 
@@ -103,13 +100,14 @@ def _train(
     recipe: Recipe, data: str, output: Path, device: str, *, resume: bool, test: bool
 ) -> dict[str, Any]:
     try:
+        from trencadis_train.device import choose_device
         from trencadis_train.trainer import Trainer
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"training needs the package {error.name}; install it with: pip install "
             "'trencadis[train]'"
         ) from error
-    where = _device(device)
+    where = choose_device(device)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -141,21 +139,6 @@ def _train(
             on_batch=on_batch,
         )
         return dict(trainer.run().summary)
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TrainingError(
-            f"--device must be a device that PyTorch can use here, not {name!r}; try cpu"
-        ) from error
-    return device
 
 
 def _line(row: EpochMetrics) -> str:

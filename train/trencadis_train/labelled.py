@@ -1,5 +1,6 @@
 """Examples with their classes: what every loader returns. NumPy only."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Self
 
@@ -101,6 +102,15 @@ class Splits:
     def parts(self) -> tuple[tuple[str, Labelled], ...]:
         """The three parts with their names."""
         return ("train", self.train), ("validation", self.validation), ("test", self.test)
+
+    def fingerprint(self) -> str:
+        """Digest of all examples, classes and noise: the same wherever they are stored."""
+        digest = hashlib.sha256(repr(self.classes).encode())
+        arrays = [array for _, part in self.parts for array in (part.images, part.labels)]
+        for array in arrays if self.noise is None else [*arrays, self.noise]:
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
     @classmethod
     def stratified(

@@ -182,8 +182,8 @@ class Search:
         Where trials are.
     trains : Trains
         Trains networks.
-    seed : int
-        Of what is tried; different for every process.
+    seed, worker : int
+        Of what is tried. Processes that work at the same time must have different numbers.
     on_trial : callable
         Called with every trial that this process has ended.
 
@@ -200,6 +200,7 @@ class Search:
         trains: Trains,
         *,
         seed: int,
+        worker: int = 0,
         on_trial: Callable[[Found], None] = lambda found: None,
     ) -> None:
         self._plan = plan
@@ -208,7 +209,11 @@ class Search:
         self._distributions = {
             dimension.field: _distribution(dimension) for dimension in plan.space
         }
-        self._studies = [self._open(stage, storage, seed) for stage in range(len(plan.epochs))]
+        self._studies = [self._open(stage, storage) for stage in range(len(plan.epochs))]
+        # With the number of trials, or a search that goes on would try its first recipes again.
+        mixed = np.random.SeedSequence([seed, worker, len(self._studies[0].trials)])
+        sampler = optuna.samplers.TPESampler(seed=int(mixed.generate_state(1)[0]))
+        self._studies[0].sampler = sampler
 
     def run(self, trials: int) -> list[Found]:
         """Try so many recipes, all processes together, and train the best of them to the end.
@@ -264,14 +269,13 @@ class Search:
                 count += 1
         return count
 
-    def _open(self, stage: int, storage: optuna.storages.BaseStorage, seed: int) -> optuna.Study:
+    def _open(self, stage: int, storage: optuna.storages.BaseStorage) -> optuna.Study:
         name = f"{self._plan.name}/{stage}"
         study = optuna.create_study(
             storage=storage,
             study_name=name,
             load_if_exists=True,
             directions=["maximize", "minimize"],
-            sampler=optuna.samplers.TPESampler(seed=seed),
         )
         known = study.user_attrs.get("plan")
         if known is None:
@@ -279,7 +283,7 @@ class Search:
         elif known != self._plan.digest:
             raise TrainingError(
                 f"the storage holds another search {self._plan.name!r}, with another recipe, "
-                "space, thresholds or stages; choose another name or storage"
+                "other data, space, thresholds or stages; choose another name or storage"
             )
         return study
 

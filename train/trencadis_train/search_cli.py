@@ -15,13 +15,12 @@ from rich.table import Table
 from trencadis_hw.container import ContainerError
 from trencadis_train.datasets import open_data
 from trencadis_train.errors import TrainingError
+from trencadis_train.labelled import Splits
 from trencadis_train.metrics import EpochMetrics
 from trencadis_train.recipe import Recipe, load_recipe
 from trencadis_train.space import Dimension, default_space, overrides, parse_dimension
 
 if TYPE_CHECKING:
-    import torch
-
     from trencadis_train.search import Found, SearchPlan
 
 __all__ = ["main"]
@@ -107,7 +106,12 @@ FILE = click.Path(path_type=Path)
     is_flag=True,
     help="Do again what a process that died has left; only when no other is at work.",
 )
-@click.option("--device", default="cpu", show_default=True, help="Where to compute.")
+@click.option(
+    "--device",
+    default="cpu",
+    show_default=True,
+    help="Where to compute: cpu, cuda, cuda:1 and so on; auto takes a GPU if there is one.",
+)
 @click.version_option(package_name="trencadis")
 def main(
     recipe: Path,
@@ -132,6 +136,7 @@ def main(
     """Search for accurate and sparse variants of a RECIPE (.toml)."""
     try:
         from trencadis_train import search, search_plot
+        from trencadis_train.device import choose_device
         from trencadis_train.trials import RecipeTrials
     except ModuleNotFoundError as error:
         print(
@@ -145,23 +150,23 @@ def main(
         base = load_recipe(recipe, fixed)
         space = tuple(map(parse_dimension, vary)) or default_space(base)
         _check_space(recipe, fixed, space)
+        splits = open_data(base.data, data, cache=cache, progress=_progress(console))
         plan = search.SearchPlan(
             name=name or base.name,
-            recipe=_digest(base, data),
+            recipe=_digest(base, splits),
             space=space,
             least_accuracy=accuracy,
             most_density=density,
             epochs=_stages(short_epochs, base.training.epochs, stages),
             promoted=promote,
         )
-        splits = open_data(base.data, data, cache=cache, progress=_progress(console))
         try:
             output.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise TrainingError(f"{output}: cannot be made: {error.strerror}") from error
         search.quiet()
         runs = RecipeTrials(
-            recipe, fixed, splits, device=_device(device), on_epoch=_epoch_line(console)
+            recipe, fixed, splits, device=choose_device(device), on_epoch=_epoch_line(console)
         )
 
         def on_trial(trial: "Found") -> None:
@@ -172,7 +177,8 @@ def main(
             plan,
             search.open_storage(storage or str(output / JOURNAL)),
             runs,
-            seed=seed * 1000 + worker,
+            seed=seed,
+            worker=worker,
             on_trial=on_trial,
         )
         if reset_running:
@@ -207,8 +213,11 @@ def _check_space(recipe: Path, fixed: Sequence[str], space: Sequence[Dimension])
             load_recipe(recipe, [*fixed, *overrides({dimension.field: value})])
 
 
-def _digest(recipe: Recipe, data: str) -> str:
-    text = json.dumps([recipe.to_dict(), data], sort_keys=True)
+def _digest(recipe: Recipe, splits: Splits) -> str:
+    """Of the recipe and its data, which may be elsewhere on another machine."""
+    data = recipe.to_dict()
+    del data["data"]
+    text = json.dumps([data, splits.fingerprint()], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -218,19 +227,6 @@ def _stages(short: int, full: int, stages: int) -> tuple[int, ...]:
         return (full,)
     ratios = [i / (stages - 1) for i in range(stages)]
     return tuple(dict.fromkeys(round(short * (full / short) ** ratio) for ratio in ratios))
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise TrainingError(
-            f"--device must be a device that PyTorch can use here, not {name!r}; try cpu"
-        ) from error
-    return device
 
 
 def _progress(console: Console) -> Callable[[int, int], None]:

@@ -5,7 +5,6 @@ with the rounding of the hardware. After every epoch the state is written to a c
 training that died goes on from there and gives what it would have given.
 """
 
-import hashlib
 import importlib.metadata
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -153,7 +152,7 @@ class Trainer:
         self._augmenter = Augmenter(recipe.augment, noise)
         self._precision = getattr(torch, recipe.training.precision)
         self._batches = _count_batches(len(self._train), recipe.training.batch)
-        self._fingerprint = _fingerprint(splits)
+        self._fingerprint = splits.fingerprint()
         self._objective = self._make_objective()
         self._state = self._start(resume)
 
@@ -583,15 +582,6 @@ def _count_batches(examples: int, batch: int) -> int:
 def _epoch_seed(seed: int, phase: str, epoch: int) -> int:
     mixed = np.random.SeedSequence([seed, PHASES.index(phase), epoch]).generate_state(1, np.uint64)
     return int(mixed[0] >> np.uint64(1))
-
-
-def _fingerprint(splits: Splits) -> str:
-    digest = hashlib.sha256(repr(splits.classes).encode())
-    for _, part in splits.parts:
-        digest.update(repr(part.images.shape).encode())
-        digest.update(part.images.tobytes())
-        digest.update(part.labels.tobytes())
-    return digest.hexdigest()
 
 
 def _differences(theirs: Any, ours: Any, path: str = "") -> list[str]:
