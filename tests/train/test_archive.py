@@ -83,6 +83,8 @@ def test_images_is_another_name(load):
         ({"class_names": np.arange(3)}, {}, "class_names must be a list of text, not int64"),
         ({"class_names": np.array("a")}, {}, "class_names must be a list of text"),
         ({"split": np.zeros(60, int)}, {}, "the validation part of the data set is empty"),
+        ({"class_names": NAMES[[0, 1, 0]]}, {}, "must be all different, but 'no' is there twice"),
+        ({"split": np.arange(60) % 4}, {}, r"split must be 0 .* not 0\.\.3"),
         ({"split": np.zeros(60)}, {}, "'split' must be an integer array, .* it has float64"),
         ({}, {"words": ("maybe",)}, "it has no class 'maybe'; there are no, yes, silence"),
         ({}, {"noise": "hum"}, "it has no class 'hum'"),

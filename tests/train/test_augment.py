@@ -8,6 +8,7 @@ pytest.importorskip("torch")
 import torch
 
 from trencadis_train.augment import Augmenter, add_power
+from trencadis_train.errors import TrainingError
 from trencadis_train.features import DECIBELS_PER_STEP
 from trencadis_train.recipe import Augmentation
 
@@ -50,9 +51,9 @@ def test_without_numbers_nothing_changes() -> None:
     assert torch.equal(_run(Augmentation(), images), images)
 
 
-def test_noise_without_recordings_is_none() -> None:
-    images = _images()
-    assert torch.equal(_run(Augmentation(noise=1.0), images), images)
+def test_noise_needs_recordings() -> None:
+    with pytest.raises(TrainingError, match=r"augment\.noise is 0\.3, but the data have no"):
+        Augmenter(Augmentation(noise=0.3))
 
 
 def test_shifting_moves_frames_and_repeats_the_outermost() -> None:

@@ -8,8 +8,12 @@ from click.testing import CliRunner
 
 pytest.importorskip("torch")
 
-from trencadis_train.compare import difference, main, right_answers
+import torch
+
+from trencadis_train.compare import difference, main
 from trencadis_train.labelled import Splits
+from trencadis_train.loop import Examples, right_answers
+from trencadis_train.noise import main as noise_main
 from trencadis_train.recipe import Recipe
 from trencadis_train.trainer import Finished, Trainer
 
@@ -17,7 +21,7 @@ MakeRecipe = Callable[..., Recipe]
 
 
 def test_right_answers_make_the_accuracy(trained: Finished, quadrants: Splits) -> None:
-    right = right_answers(trained.model, quadrants.test)
+    right = right_answers(trained.model, Examples.on(torch.device("cpu"), quadrants.test))
     assert right.shape == quadrants.test.labels.shape
     assert right.mean() == trained.summary["accuracy"]["float"]["test"]
 
@@ -75,3 +79,21 @@ def test_other_data_are_refused_with_one_line(
     result = CliRunner().invoke(main, [str(tmp_path / "a"), "--against", str(tmp_path / "b")])
     assert result.exit_code == 2
     assert "b: was trained on other data than" in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_data_of_another_shape_are_refused_with_one_line(
+    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+) -> None:
+    Trainer(make_recipe(training={"epochs": 1}), quadrants, tmp_path / "a").run()
+    images = np.zeros((40, 6, 6), np.uint8)
+    labels = np.arange(40) % 4
+    names = np.array(quadrants.classes)
+    np.savez(tmp_path / "small.npz", images=images, labels=labels, class_names=names)
+    data = ["--data", str(tmp_path / "small.npz")]
+    run = str(tmp_path / "a")
+    for command, options in ((main, ["--against", run]), (noise_main, [])):
+        result = CliRunner().invoke(command, [run, *options, *data], catch_exceptions=False)
+        assert result.exit_code == 2
+        assert "a: its network takes no inputs of [1, 6, 6]" in result.output
+        assert result.output.count("\n") == 1

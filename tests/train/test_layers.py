@@ -108,3 +108,16 @@ def test_pooled_batch_norm_never_turns_a_channel_upside_down(
         x = torch.randn(shape) * 3 + 1
         assert torch.equal(ours(x), theirs(x))
     assert ours.state_dict()["num_batches_tracked"] == 1
+
+
+@pytest.mark.parametrize("momentum", [None, 0.3])
+def test_pooled_batch_norm_keeps_the_statistics_of_batch_norm(momentum: float | None) -> None:
+    ours, theirs = PooledBatchNorm1d(3, momentum=momentum), nn.BatchNorm1d(3, momentum=momentum)
+    x = torch.randn(8, 3) * 2 + 5
+    for _ in range(4):
+        x = x * 1.5
+        assert torch.equal(ours(x), theirs(x))
+    assert ours.running_mean is not None
+    assert theirs.running_mean is not None
+    assert torch.equal(ours.running_mean, theirs.running_mean)
+    assert torch.equal(ours.eval()(x), theirs.eval()(x))

@@ -137,7 +137,7 @@ def test_the_state_of_an_optimiser_comes_back(examples: Examples, kind: str) -> 
     def step(network: nn.Module, optimizer: torch.optim.Optimizer, number: int) -> None:
         optimizer.zero_grad()
         torch.manual_seed(number)
-        network(examples.inputs(0, 16)).square().sum().backward()
+        network(examples.inputs()[:16]).square().sum().backward()
         optimizer.step()
 
     for number in range(3):

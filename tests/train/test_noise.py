@@ -70,5 +70,5 @@ def test_the_command_measures_finished_trainings(
 def test_what_is_no_training_is_refused_with_one_line(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, [str(tmp_path)], catch_exceptions=False)
     assert result.exit_code == 2
-    assert "float.safetensors: there is no such file" in result.output
+    assert "holds no finished training (there is no float.safetensors)" in result.output
     assert result.output.count("\n") == 1

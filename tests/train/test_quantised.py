@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -7,7 +9,12 @@ pytest.importorskip("torch")
 import torch
 from torch import nn
 
+from trencadis_boards import load_board
+from trencadis_compiler.compile import compile_model
+from trencadis_host.session import Session
+from trencadis_sim.verify import reference_outputs
 from trencadis_train.errors import TrainingError
+from trencadis_train.export import export_onnx, run_onnx
 from trencadis_train.integers import ByteScale, IntegerLayer, IntegerNetwork
 from trencadis_train.network import build_network
 from trencadis_train.quantised import QuantisedNetwork
@@ -118,16 +125,15 @@ def test_gradients_pass_the_rounding_and_stay_under_the_mask(
 
 
 def test_masks_survive_training_steps(quantised: QuantisedNetwork, inputs: torch.Tensor) -> None:
-    before = [layer.weights != 0 for layer in quantised.integers().layers]
+    masks = [quantised.get_buffer(f"stages.{i}.mask").numpy().copy() for i in range(3)]
+    assert [int(mask.sum()) for mask in masks] == [8 * 9 // 4, 8 * 16 * 12 // 4, 48]
     optimizer = torch.optim.SGD(quantised.parameters(), lr=0.01, momentum=0.9)
     for _ in range(3):
         optimizer.zero_grad()
         quantised(inputs).square().sum().backward()
         optimizer.step()
-    for layer, mask, allowed in zip(
-        quantised.integers().layers, before, [8 * 9 // 4, 8 * 16 * 12 // 4, 48], strict=True
-    ):
-        assert not np.any((layer.weights != 0) & ~mask) or layer.nonzeros <= allowed
+    for layer, mask in zip(quantised.integers().layers, masks, strict=True):
+        assert not np.any((layer.weights != 0) & ~mask)
         assert np.abs(layer.weights.astype(int)).max() == 127
 
 
@@ -187,3 +193,33 @@ def test_counts_nonzeros(quantised: QuantisedNetwork) -> None:
     network = quantised.integers()
     assert isinstance(network, IntegerNetwork)
     assert network.nonzeros == sum(int((layer.weights != 0).sum()) for layer in network.layers)
+
+
+def test_layers_without_relu_keep_their_negative_sums(inputs: torch.Tensor, tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3, padding=1),
+        nn.Conv2d(4, 3, 3, padding=1),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Linear(48, 24),
+        nn.Linear(24, 5),
+    )
+    network = QuantisedNetwork(model, input_shape=(1, 8, 8), input_scale=1 / 255)
+    network.calibrate([inputs])
+    whole = network.integers()
+    assert all(0 < layer.output.zero_point < 255 for layer in whole.layers)
+    with torch.no_grad():
+        real = model(inputs)
+    spread = float(real.max() - real.min())
+    assert float((whole(inputs) - real).abs().max()) < 0.03 * spread
+    # What is exported means the same, zero points behind hidden layers included.
+    export_onnx(whole, tmp_path / "x.onnx")
+    theirs = run_onnx(tmp_path / "x.onnx", inputs.numpy())
+    assert (theirs == whole(inputs).numpy()).mean() > 0.99
+    compiled = compile_model(tmp_path / "x.onnx", load_board("sim"))
+    compiled.overlay.save(tmp_path / "x.tcd")
+    with Session(tmp_path / "x.tcd", "emulator") as session:
+        (emulated,) = session.run(None, {session.get_inputs()[0].name: inputs.numpy()})
+    expected = reference_outputs(tmp_path / "x.onnx", compiled.overlay, inputs.numpy())
+    assert np.array_equal(emulated, expected)

@@ -177,3 +177,26 @@ def test_masks_depend_on_the_largest_magnitudes(dense):
     layer = model.get_submodule("9")
     assert isinstance(layer, SparseLinear)
     assert np.array_equal(layer.mask_array(), largest_mask(weights, 3))
+
+
+def test_frozen_weights_stay_frozen(dense):
+    for parameter in dense[7].parameters():
+        parameter.requires_grad_(False)
+    model, _ = sparsify(dense, {"7": LayerBudget(ways=5), "9": LayerBudget(ways=5)})
+    assert [parameter.requires_grad for parameter in model[7].parameters()] == [False, False]
+    assert [parameter.requires_grad for parameter in model[9].parameters()] == [True, True]
+
+
+def test_a_layer_that_is_used_twice_stays_one():
+    shared = nn.Linear(6, 6)
+    model, report = sparsify(
+        nn.Sequential(shared, nn.ReLU(), nn.Sequential(shared)), {"0": LayerBudget(ways=2)}
+    )
+    assert isinstance(model[0], SparseLinear)
+    assert model.get_submodule("2.0") is model[0]
+    assert len(report) == 1
+
+
+def test_layers_to_keep_must_be_there(dense):
+    with pytest.raises(TrainingError, match="no convolution or linear layer 'head'; it has 0, 4"):
+        choose_ways(dense, 0.5, keep=("head",))

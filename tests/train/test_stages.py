@@ -58,6 +58,7 @@ CONV = nn.Conv2d(1, 4, 3)
         ([CONV, nn.MaxPool2d(2, ceil_mode=True)], "steps as large as its window"),
         ([CONV, nn.ReLU(), nn.BatchNorm2d(4)], "must follow its layer before ReLU"),
         ([CONV, nn.MaxPool2d(2), nn.BatchNorm2d(4)], "use PooledBatchNorm2d"),
+        ([CONV, nn.BatchNorm2d(4, track_running_stats=False)], "keeps no running statistics"),
         ([CONV, KWinners2d(2, 4)], "needs a ReLU before it"),
         ([CONV, nn.ReLU(), KWinners2d(2, 4), nn.MaxPool2d(2)], "follows k-WTA"),
         ([CONV, nn.ReLU(), KWinners2d(2, 4)], "the last layer has k-WTA"),
@@ -85,3 +86,10 @@ def test_folding_batch_norm_changes_no_result(pooled: bool, bias: bool) -> None:
     x = torch.randn(3, 2, 6, 6, dtype=torch.float64)
     # Real numbers, added up in another order.
     torch.testing.assert_close(nn.functional.conv2d(x, weight, shift), model(x))
+
+
+def test_folding_stays_on_the_device_of_the_model() -> None:
+    # Of the devices that every machine has, "meta" is the one that is not the CPU.
+    model = nn.Sequential(nn.Conv2d(2, 4, 3, bias=False), nn.BatchNorm2d(4)).to("meta")
+    weight, bias = folded(split_stages(model)[0])
+    assert weight.device.type == bias.device.type == "meta"

@@ -181,6 +181,9 @@ def test_a_folder_with_a_training_is_not_overwritten(
     others = replace(quadrants, train=Labelled(part.images[::-1].copy(), part.labels[::-1].copy()))
     with pytest.raises(TrainingError, match="was made with other data"):
         Trainer(make_recipe(), others, tmp_path, resume=True)
+    noisy = replace(quadrants, noise=np.zeros((2, 12, 12), np.uint8))
+    with pytest.raises(TrainingError, match="was made with other data"):
+        Trainer(make_recipe(), noisy, tmp_path, resume=True)
 
 
 def test_a_damaged_checkpoint_is_named(
@@ -203,6 +206,13 @@ def test_divergence_names_phase_and_epoch(make_recipe: MakeRecipe, quadrants: Sp
     recipe = make_recipe(training={"learning_rate": 1e30, "warm_up": 0.0})
     with pytest.raises(DivergedError, match=r"phase 'float', epoch \d: the loss became"):
         Trainer(recipe, quadrants).run()
+
+
+def test_a_last_step_that_diverges_is_noticed(make_recipe: MakeRecipe, quadrants: Splits) -> None:
+    # With one batch an epoch the loss was fine before the step.
+    training = {"learning_rate": 1e20, "warm_up": 0.0, "batch": 96, "winners_warm_up": 0.0}
+    with pytest.raises(DivergedError, match="epoch 1: the loss on validation data became"):
+        Trainer(make_recipe(training=training), quadrants).run()
 
 
 def test_patience_ends_the_first_phase(make_recipe: MakeRecipe, quadrants: Splits) -> None:
@@ -260,17 +270,48 @@ def test_a_teacher_is_a_finished_training(
     with torch.no_grad():
         assert torch.equal(model(words), first.model(words))
     student = make_recipe(distillation={"teacher": str(tmp_path)})
-    taught = Trainer(student, quadrants).run().network
-    assert not _same(taught, trained.network)
-    twice = make_recipe(distillation={"teacher": [str(tmp_path)] * 2})
-    assert _same(Trainer(twice, quadrants).run().network, taught)
+    assert not _same(Trainer(student, quadrants).run().network, trained.network)
+
+
+def test_every_teacher_counts_and_none_is_trained(
+    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+) -> None:
+    short = {"epochs": 1}
+    for name, seed in (("a", 1), ("b", 2)):
+        Trainer(make_recipe(training=short, seed=seed), quadrants, tmp_path / name).run()
+    taught = []
+    for names in (["a"], ["b"], ["a", "b"], ["b", "a"]):
+        folders = [str(tmp_path / name) for name in names]
+        recipe = make_recipe(training=short, distillation={"teacher": folders})
+        trainer = Trainer(recipe, quadrants)
+        assert not any(teacher.training for teacher in trainer._objective.teachers)
+        taught.append(trainer.run().network)
+    alone, other, both, swapped = taught
+    assert not _same(alone, other)
+    assert not _same(both, alone)
+    assert not _same(both, other)
+    assert _same(both, swapped)
+
+
+def test_a_training_is_not_resumed_with_another_teacher(
+    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+) -> None:
+    short = {"epochs": 1}
+    Trainer(make_recipe(training=short), quadrants, tmp_path / "teacher").run()
+    recipe = make_recipe(distillation={"teacher": str(tmp_path / "teacher")})
+    Trainer(recipe, quadrants, tmp_path / "student").run()
+    Trainer(recipe, quadrants, tmp_path / "student", resume=True)
+    Trainer(make_recipe(training=short, seed=9), quadrants, tmp_path / "other").run()
+    (tmp_path / "other/float.safetensors").replace(tmp_path / "teacher/float.safetensors")
+    with pytest.raises(TrainingError, match="was made with other teachers in the same folders"):
+        Trainer(recipe, quadrants, tmp_path / "student", resume=True)
 
 
 def test_a_teacher_that_does_not_fit_is_refused(
     make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
 ) -> None:
     student = make_recipe(distillation={"teacher": str(tmp_path)})
-    with pytest.raises(TrainingError, match=r"float\.safetensors: there is no such file"):
+    with pytest.raises(TrainingError, match=r"holds no finished training .* finish it, or name"):
         Trainer(student, quadrants)
     layers = [{"kind": "linear", "units": 5}]
     one = {"epochs": 1}
@@ -283,13 +324,22 @@ def test_a_teacher_that_does_not_fit_is_refused(
     layers = [{"kind": "linear", "units": 4}]
     Trainer(make_recipe(layer=layers, training=one), small, tmp_path / "b").run()
     student = make_recipe(distillation={"teacher": str(tmp_path / "b")})
-    with pytest.raises(TrainingError, match="the teacher takes no inputs of"):
+    with pytest.raises(TrainingError, match=r"b: its network takes no inputs of \[1, 12, 12\]"):
         Trainer(student, quadrants)
+    Trainer(make_recipe(training=one), quadrants, tmp_path / "c").run()
+    both = make_recipe(distillation={"teacher": [str(tmp_path / "c"), str(tmp_path / "b")]})
+    with pytest.raises(TrainingError, match=r"b: its network takes no inputs of"):
+        Trainer(both, quadrants)
 
 
 def test_half_precision_learns_too(make_recipe: MakeRecipe, quadrants: Splits) -> None:
     recipe = make_recipe(training={"epochs": 6, "precision": "bfloat16"})
-    finished = Trainer(recipe, quadrants).run()
+    trainer = Trainer(recipe, quadrants)
+    seen: set[torch.dtype] = set()
+    last = list(trainer._state.model.children())[-1]
+    last.register_forward_hook(lambda module, given, found: seen.add(found.dtype))
+    finished = trainer.run()
+    assert torch.bfloat16 in seen
     assert finished.summary["accuracy"]["int8"]["test"] >= 0.75
     assert all(parameter.dtype == torch.float32 for parameter in finished.model.parameters())
 

@@ -68,6 +68,9 @@ def _splits(arrays: Arrays, words: tuple[str, ...], keep: str, noise: str) -> Sp
             f"class_names must be a list of text, not {names.dtype} of shape {list(names.shape)}"
         )
     known = [str(name) for name in names]
+    if len(set(known)) < len(known):
+        twice = next(name for name in known if known.count(name) > 1)
+        raise TrainingError(f"class_names must be all different, but {twice!r} is there twice")
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(known):
         raise TrainingError(
             f"labels must be in 0..{len(known) - 1}, one of {len(known)} class_names, not "
@@ -91,6 +94,10 @@ def _splits(arrays: Arrays, words: tuple[str, ...], keep: str, noise: str) -> Sp
         clips = _noise(images, labels, known, noise) if noise else None
         return Splits(halves.train, halves.validation, halves.test, classes, clips, credit)
     split = _per_example(arrays, "split", "iu", len(labels))
+    if not np.isin(split, range(len(PARTS))).all():
+        raise TrainingError(
+            f"split must be 0 (train), 1 (validation) or 2 (test), not {split.min()}..{split.max()}"
+        )
     train, validation, test = (whole.where(chosen & (split == i)) for i in range(len(PARTS)))
     clips = _noise(images[split == 0], labels[split == 0], known, noise) if noise else None
     return Splits(train, validation, test, classes, clips, credit)

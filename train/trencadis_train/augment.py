@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn import functional
 
+from trencadis_train.errors import TrainingError
 from trencadis_train.features import DECIBELS_PER_STEP
 from trencadis_train.recipe import Augmentation
 
@@ -38,15 +39,26 @@ class Augmenter:
         What to do, and how much of it.
     noise : float tensor, shape (clips, 1, frames, bands), optional
         Features of noise.
+
+    Raises
+    ------
+    TrainingError
+        If the recipe adds noise and there is none.
     """
 
     def __init__(self, recipe: Augmentation, noise: torch.Tensor | None = None) -> None:
+        if recipe.noise and noise is None:
+            raise TrainingError(
+                f"augment.noise is {recipe.noise}, but the data have no recordings of noise; set "
+                "it to 0, or add them (for speech-commands the folder _background_noise_, for npz "
+                "the class that data.noise names)"
+            )
         self._noise = noise
         steps: list[tuple[bool, Callable[[torch.Tensor, torch.Generator], torch.Tensor]]] = [
             (bool(recipe.rotate_degrees or recipe.zoom or recipe.shift), self._move),
             (bool(recipe.shift_frames), self._shift),
             (bool(recipe.gain_db), self._gain),
-            (bool(recipe.noise and noise is not None), self._add_noise),
+            (bool(recipe.noise), self._add_noise),
             (bool(recipe.mask_frames), self._mask_frames),
             (bool(recipe.mask_bands), self._mask_bands),
         ]

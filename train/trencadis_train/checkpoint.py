@@ -62,11 +62,11 @@ class Checkpoint:
             if not isinstance(data, dict):
                 raise ValueError("it has no data")
         except FileNotFoundError as error:
-            raise TrainingError(f"{path}: there is no such file") from error
+            raise TrainingError(f"{path}: there is no such file; train first") from error
         except Exception as error:  # safetensors raises exceptions of its own
             text = " ".join(str(error).split())
             raise TrainingError(
-                f"{path}: not a usable checkpoint ({text}); delete it to start anew"
+                f"{path}: not a usable checkpoint ({text}); delete it and train again"
             ) from error
         return cls(tensors, data)
 

@@ -5,12 +5,14 @@ difference of two accuracies is known better than either of them (McNemar, "Note
 error of the difference between correlated proportions or percentages", 1947).
 """
 
+import dataclasses
 import json
 import math
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -18,16 +20,14 @@ import numpy.typing as npt
 import torch
 from rich.console import Console
 from rich.table import Table
-from torch import nn
 
 from trencadis_train.datasets import open_data
 from trencadis_train.errors import TrainingError
-from trencadis_train.labelled import Labelled
-from trencadis_train.loop import EVALUATION_BATCH, Examples
+from trencadis_train.loop import Examples, right_answers
 from trencadis_train.recipe import DataSource
-from trencadis_train.trainer import load_finished
+from trencadis_train.trainer import check_inputs, load_finished
 
-__all__ = ["Difference", "difference", "main", "right_answers"]
+__all__ = ["Difference", "difference", "main"]
 
 
 @dataclass(frozen=True)
@@ -49,30 +49,6 @@ class Difference:
     accuracy: float
     baseline: float
     error: float
-
-
-def right_answers(model: nn.Module, part: Labelled) -> npt.NDArray[np.bool_]:
-    """Which examples a network gets right.
-
-    Parameters
-    ----------
-    model : nn.Module
-        In evaluation mode; takes bytes divided by 255.
-    part : Labelled
-        Examples.
-
-    Returns
-    -------
-    bool array, shape (examples,)
-    """
-    examples = Examples.on(torch.device("cpu"), part)
-    right = np.empty(len(examples), np.bool_)
-    with torch.no_grad():
-        for start in range(0, len(examples), EVALUATION_BATCH):
-            chosen = slice(start, start + EVALUATION_BATCH)
-            outputs = model(examples.inputs(start, start + EVALUATION_BATCH))
-            right[chosen] = (outputs.argmax(dim=1) == examples.labels[chosen]).numpy()
-    return right
 
 
 def difference(
@@ -118,28 +94,37 @@ def main(runs: tuple[Path, ...], baselines: tuple[Path, ...], data: str, as_json
 
 
 def _compare(runs: Sequence[Path], baselines: Sequence[Path], data: str) -> list[Difference]:
-    loaded = [load_finished(run) for run in (*runs, *baselines)]
+    folders = (*runs, *baselines)
+    loaded = [load_finished(run) for run in folders]
     source = loaded[0][1].data
-    for run, (_, recipe) in zip((*runs, *baselines), loaded, strict=True):
+    for folder, (_, recipe) in zip(folders, loaded, strict=True):
         if _examples(recipe.data) != _examples(source):
             raise TrainingError(
-                f"{run}: was trained on other data than {runs[0]}; compare networks of the same "
-                "data"
+                f"{folder}: was trained on other data than {runs[0]} ({_examples(recipe.data)}, "
+                f"not {_examples(source)}); compare networks of the same data"
             )
     splits = open_data(source, data)
-    parts = {"validation": splits.validation, "test": splits.test}
+    for folder, (model, _) in zip(folders, loaded, strict=True):
+        check_inputs(folder, model, splits)
     right = {
-        name: np.stack([right_answers(model, part) for model, _ in loaded])
-        for name, part in parts.items()
+        name: np.stack(
+            [right_answers(model, Examples.on(torch.device("cpu"), part)) for model, _ in loaded]
+        )
+        for name, part in splits.parts
+        if name != "train"
     }
     right["both"] = np.concatenate(list(right.values()), axis=1)
     count = len(runs)
     return [difference(name, some[:count], some[count:]) for name, some in right.items()]
 
 
-def _examples(source: DataSource) -> tuple[str, ...]:
-    """What decides which classes there are: the same recordings may come in several forms."""
-    return source.words or (source.set,)
+def _examples(source: DataSource) -> dict[str, Any]:
+    """What decides which examples there are, and in which part."""
+    return {
+        name: value
+        for name, value in dataclasses.asdict(source).items()
+        if name not in ("path", "noise")
+    }
 
 
 def _render(found: Sequence[Difference]) -> Table:

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from trencadis_train.k_winners import k_winners_mask
 
-__all__ = ["ByteScale", "IntegerLayer", "IntegerNetwork"]
+__all__ = ["LARGEST_BYTE", "ByteScale", "IntegerLayer", "IntegerNetwork"]
 
 EXACT_SUMS = 1 << 24
 """Integers up to this magnitude are exact in float32, and so are their sums."""

@@ -18,7 +18,7 @@ def k_winners_mask(scores: torch.Tensor, k: int, dim: int = 1) -> torch.Tensor:
     Parameters
     ----------
     scores : float tensor
-        Numbers; NaN ranks highest, as in torch.topk.
+        Numbers. What wins is not defined where there is a NaN.
     k : int
         1 <= k <= size of the axis.
     dim : int

@@ -197,8 +197,11 @@ class PooledBatchNorm1d(nn.BatchNorm1d):
 
 
 def _norm(module: nn.BatchNorm1d | nn.BatchNorm2d, x: torch.Tensor) -> torch.Tensor:
+    momentum = 0.0 if module.momentum is None else module.momentum
     if module.training and module.num_batches_tracked is not None:
         module.num_batches_tracked.add_(1)
+        if module.momentum is None:  # PyTorch's name for the mean of all batches
+            momentum = 1 / float(module.num_batches_tracked)
     return functional.batch_norm(
         x,
         module.running_mean,
@@ -206,6 +209,6 @@ def _norm(module: nn.BatchNorm1d | nn.BatchNorm2d, x: torch.Tensor) -> torch.Ten
         None if module.weight is None else module.weight.abs(),
         module.bias,
         module.training,
-        0.0 if module.momentum is None else module.momentum,
+        momentum,
         module.eps,
     )

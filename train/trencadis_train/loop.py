@@ -1,12 +1,13 @@
 """One epoch of training, and the evaluation behind it."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 from torch.nn import functional
@@ -17,7 +18,16 @@ from trencadis_train.integers import IntegerNetwork
 from trencadis_train.labelled import Labelled
 from trencadis_train.objective import Objective
 
-__all__ = ["DivergedError", "Examples", "Score", "evaluate", "integer_accuracy", "train_epoch"]
+__all__ = [
+    "INPUT_STEPS",
+    "DivergedError",
+    "Examples",
+    "Score",
+    "evaluate",
+    "integer_accuracy",
+    "right_answers",
+    "train_epoch",
+]
 
 INPUT_STEPS = 255
 """Inputs of a network are bytes divided by this, so 0..1."""
@@ -56,9 +66,15 @@ class Examples:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def inputs(self, start: int, stop: int) -> torch.Tensor:
-        """Examples in order, as a network takes them: float32 in 0..1."""
-        return self.images[start:stop].float() / INPUT_STEPS
+    def inputs(self) -> torch.Tensor:
+        """Examples as a network takes them: float32 in 0..1."""
+        return self.images.float() / INPUT_STEPS
+
+    def batches(self) -> Iterator[Self]:
+        """Examples in order, as many at a time as are evaluated together."""
+        for start in range(0, len(self), EVALUATION_BATCH):
+            chosen = slice(start, start + EVALUATION_BATCH)
+            yield type(self)(self.images[chosen], self.labels[chosen])
 
 
 @dataclass(frozen=True)
@@ -75,12 +91,10 @@ def evaluate(model: nn.Module, examples: Examples) -> Score:
     model.eval()
     right, loss = 0, 0.0
     with torch.no_grad():
-        for start in range(0, len(examples), EVALUATION_BATCH):
-            stop = start + EVALUATION_BATCH
-            labels = examples.labels[start:stop]
-            outputs = model(examples.inputs(start, stop)).float()
-            right += int((outputs.argmax(dim=1) == labels).sum())
-            loss += float(functional.cross_entropy(outputs, labels, reduction="sum"))
+        for part in examples.batches():
+            outputs = model(part.inputs()).float()
+            right += int((outputs.argmax(dim=1) == part.labels).sum())
+            loss += float(functional.cross_entropy(outputs, part.labels, reduction="sum"))
     model.train(before)
     return Score(right / len(examples), loss / len(examples))
 
@@ -88,11 +102,22 @@ def evaluate(model: nn.Module, examples: Examples) -> Score:
 def integer_accuracy(network: IntegerNetwork, examples: Examples) -> float:
     """Share of right answers of a network that takes bytes as they are."""
     right = 0
-    for start in range(0, len(examples), EVALUATION_BATCH):
-        chosen = slice(start, start + EVALUATION_BATCH)
-        outputs = network(examples.images[chosen].float())
-        right += int((outputs.argmax(dim=1) == examples.labels[chosen]).sum())
+    for part in examples.batches():
+        outputs = network(part.images.float())
+        right += int((outputs.argmax(dim=1) == part.labels).sum())
     return right / len(examples)
+
+
+def right_answers(model: nn.Module, examples: Examples) -> npt.NDArray[np.bool_]:
+    """Which examples a model in evaluation mode gets right.
+
+    Returns
+    -------
+    bool array, shape (examples,)
+    """
+    with torch.no_grad():
+        right = [model(part.inputs()).argmax(dim=1) == part.labels for part in examples.batches()]
+    return torch.cat(right).cpu().numpy()
 
 
 def train_epoch(

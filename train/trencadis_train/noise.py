@@ -23,7 +23,7 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.labelled import Splits
 from trencadis_train.loop import Examples, evaluate
 from trencadis_train.recipe import Augmentation
-from trencadis_train.trainer import load_finished
+from trencadis_train.trainer import check_inputs, load_finished
 
 __all__ = ["NoiseScore", "added", "main", "noise_scores", "replaced"]
 
@@ -144,6 +144,7 @@ def _measure(runs: Sequence[Path], data: str, seed: int) -> list[list[NoiseScore
         model, recipe = load_finished(run)
         if splits is None or recipe.data != source:
             splits, source = open_data(recipe.data, data), recipe.data
+        check_inputs(run, model, splits)
         results.append(noise_scores(model, splits, seed))
     return results
 

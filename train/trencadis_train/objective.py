@@ -34,7 +34,7 @@ class Objective:
         temperature: float = 2.0,
     ) -> None:
         self._label_smoothing = label_smoothing
-        self._teachers = list(teachers)
+        self.teachers = list(teachers)
         self._weight = weight
         self._temperature = temperature
 
@@ -62,10 +62,10 @@ class Objective:
         loss = self._entropy(outputs, labels)
         if share < 1:
             loss = share * loss + (1 - share) * self._entropy(outputs, other)
-        if not self._teachers:
+        if not self.teachers:
             return loss
         with torch.no_grad():
-            taught = torch.stack([teacher(inputs) for teacher in self._teachers]).mean(dim=0)
+            taught = torch.stack([teacher(inputs) for teacher in self.teachers]).mean(dim=0)
         opinion = functional.log_softmax(taught / self._temperature, dim=1)
         own = functional.log_softmax(outputs / self._temperature, dim=1)
         distance = functional.kl_div(own, opinion, reduction="batchmean", log_target=True)

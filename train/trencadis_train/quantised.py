@@ -74,7 +74,9 @@ class QuantisedNetwork(nn.Module):
         return [cast(_QuantisedStage, stage) for stage in self.stages]
 
     def calibrate(self, batches: Iterable[torch.Tensor]) -> None:
-        """Choose the scale of every activation: the one with the least squared error.
+        """Choose the quantisation of every layer's output.
+
+        Behind ReLU it is the scale with the least squared error; others hold all that is seen.
 
         Parameters
         ----------
@@ -85,17 +87,15 @@ class QuantisedNetwork(nn.Module):
             current = [self._fake_input(batch) for batch in batches]
             if not current:
                 raise TrainingError("calibration needs at least one batch of inputs")
-            for stage in self._stages[:-1]:
+            for stage in self._stages:
                 real = [stage.real(x) for x in current]
-                stage.out_scale.fill_(_best_scale(torch.cat([x.flatten() for x in real])))
+                values = torch.cat([x.flatten() for x in real])
+                # Outputs are compared with one another, so the largest ones are not clipped.
+                if stage is self._stages[-1] or not stage.relu:
+                    stage.cover(values)
+                else:
+                    stage.out_scale.fill_(_best_scale(values))
                 current = [stage.select(stage.quantise(x)) for x in real]
-            last = torch.cat([self._stages[-1].real(x) for x in current])
-            low, high = float(last.min().clamp(max=0)), float(last.max().clamp(min=0))
-            # A tenth of margin on both sides, for inputs that calibration did not see.
-            scale = max(1.2 * (high - low), 1e-6) / LARGEST_BYTE
-            self._stages[-1].out_scale.fill_(scale)
-            zero = round((0.1 * (high - low) - low) / scale)
-            self._stages[-1].out_zero.fill_(min(max(zero, 0), LARGEST_BYTE))
 
     def forward(self, inputs: torch.Tensor) -> torch.Tensor:
         """Real outputs: through rounding while training, on integers otherwise."""
@@ -136,7 +136,7 @@ class _QuantisedStage(nn.Module):
         self.winners = _fresh(stage.winners)
         self._stage_name = stage.name
         self._flatten = stage.flatten
-        self._relu = stage.relu
+        self.relu = stage.relu
         self._pool = stage.pool
         self._stride, self._padding = (1, 1), (0, 0)
         if isinstance(stage.layer, nn.Conv2d):
@@ -155,13 +155,22 @@ class _QuantisedStage(nn.Module):
             x = convolve(x, weight, self.bias, self._stride, self._padding)
         if self._pool is not None:
             x = max_pool(x, self._pool)
-        return x.relu() if self._relu else x
+        return x.relu() if self.relu else x
 
     def quantise(self, x: torch.Tensor) -> torch.Tensor:
         """Round real activations to the grid of the output."""
         low = -float(self.out_zero)
         steps = _round(x.float() / self.out_scale).clamp(low, low + LARGEST_BYTE)
         return steps * self.out_scale
+
+    def cover(self, values: torch.Tensor) -> None:
+        """Choose an output that holds real values, positive and negative."""
+        low, high = float(values.min().clamp(max=0)), float(values.max().clamp(min=0))
+        # A tenth of margin on both sides, for inputs that calibration did not see.
+        scale = max(1.2 * (high - low), 1e-6) / LARGEST_BYTE
+        zero = round((0.1 * (high - low) - low) / scale)
+        self.out_scale.fill_(scale)
+        self.out_zero.fill_(min(max(zero, 0), LARGEST_BYTE))
 
     def select(self, x: torch.Tensor) -> torch.Tensor:
         """k-WTA."""
@@ -186,7 +195,7 @@ class _QuantisedStage(nn.Module):
             stride=self._stride,
             padding=self._padding,
             flatten=self._flatten,
-            relu=self._relu,
+            relu=self.relu,
             pool=self._pool,
             input=source,
             output=ByteScale(np.float32(self.out_scale.item()), int(self.out_zero.item())),

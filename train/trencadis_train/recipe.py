@@ -10,6 +10,7 @@ import json
 import math
 import re
 import tomllib
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -148,7 +149,7 @@ class LayerRecipe:
             self.mask == "n:m" or self.n == self.m == 0,
             "layer.n and layer.m",
             "left out unless mask is n:m",
-            0,
+            [self.n, self.m],
         )
         _check(
             self.kind == "conv" or self.pool == 1, "layer.pool of a linear layer", "1", self.pool
@@ -178,16 +179,24 @@ class DynamicMasks:
 class Distillation:
     """Learning from the opinion of trained models as well."""
 
-    teacher: tuple[str, ...] = ()
-    """Folders of finished trainings, of whose outputs the mean is taken; nothing without any."""
+    teacher: str | tuple[str, ...] = ""
+    """Folder of a finished training, or a list of them, of whose outputs the mean is taken."""
     weight: float = 0.5
     """Share of the teachers in the loss."""
     temperature: float = 2.0
     """By which outputs are divided before they are compared."""
 
     def __post_init__(self) -> None:
+        if not isinstance(self.teacher, str):
+            _check(all(self.teacher), "distillation.teacher", "folders", list(self.teacher))
         _check_range("distillation.weight", self.weight, 0, 1)
         _check(self.temperature > 0, "distillation.temperature", "positive", self.temperature)
+
+    @property
+    def teachers(self) -> tuple[Path, ...]:
+        """The folders, none if there is no teacher."""
+        folders = (self.teacher,) if isinstance(self.teacher, str) else self.teacher
+        return tuple(Path(folder) for folder in folders if folder)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -387,6 +396,9 @@ def _parse(cls: type[_Table], data: object, path: str) -> _Table:
 def _convert(kind: Any, value: Any, path: str) -> Any:
     """A value as the type of its field."""
     origin = typing.get_origin(kind)
+    if origin is types.UnionType:
+        one, several = typing.get_args(kind)
+        return _convert(several if isinstance(value, (list, tuple)) else one, value, path)
     if origin is Literal:
         choices = typing.get_args(kind)
         if value not in choices:
@@ -394,9 +406,6 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
         return value
     if origin is tuple:
         element, *rest = typing.get_args(kind)
-        if rest == [...] and isinstance(value, str):
-            # A text alone stands for a list of it; an empty one for no text at all.
-            value = [value] if value else []
         if not isinstance(value, (list, tuple)):
             raise TrainingError(f"{path} must be a list, not {value!r}")
         if rest != [...] and len(value) != 1 + len(rest):

@@ -7,7 +7,7 @@ so rows go to the kernels that have weights there.
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar, cast
 
@@ -106,12 +106,9 @@ def sparsify(
     TrainingError
         Naming a layer that is not there, or whose budget is impossible.
     """
-    names = [name for name, module in model.named_modules() if isinstance(module, Weighted)]
+    names = _layer_names(model)
     for name in budgets:
-        if name not in names:
-            raise TrainingError(
-                f"the model has no convolution or linear layer {name!r}; it has {', '.join(names)}"
-            )
+        _check_name(name, names)
     result = copy.deepcopy(model)
     report = []
     for name in (name for name in names if name in budgets):
@@ -124,11 +121,7 @@ def sparsify(
             raise TrainingError(f"layer {name!r}: {error}") from error
         masked.set_mask(mask, sets)
         masked.train(layer.training)
-        parent, _, own = name.rpartition(".")
-        if own:
-            setattr(result.get_submodule(parent), own, masked)
-        else:
-            result = cast(_Model, masked)  # the model is this one layer
+        result = cast(_Model, _replaced(result, layer, masked))
         total = float(np.abs(weights).sum())
         report.append(
             SparsifiedLayer(
@@ -164,7 +157,7 @@ def choose_ways(
     Raises
     ------
     TrainingError
-        If the density cannot be reached.
+        If the density cannot be reached, or a layer to keep is not there.
     """
     if not 0 < density <= 1:
         raise TrainingError(f"density must be over 0 and at most 1, not {density}")
@@ -173,6 +166,8 @@ def choose_ways(
         for name, module in model.named_modules()
         if isinstance(module, Weighted)
     }
+    for name in keep:
+        _check_name(name, list(weights))
     total = left = sum(array.size for array in weights.values())
     chains = {name: _steps(array) for name, array in weights.items() if name not in keep}
     chosen = {name: chain[0] for name, chain in chains.items()}
@@ -215,6 +210,28 @@ def _steps(weights: npt.NDArray[np.float64]) -> list[_Step]:
         kept = float(ordered[:, : rows // ways].sum()) / total
         steps.append(_Step(ways, kernels // ways * rows, 1 - kept))
     return steps
+
+
+def _layer_names(model: nn.Module) -> list[str]:
+    return [name for name, module in model.named_modules() if isinstance(module, Weighted)]
+
+
+def _check_name(name: str, names: Sequence[str]) -> None:
+    if name not in names:
+        raise TrainingError(
+            f"the model has no convolution or linear layer {name!r}; it has {', '.join(names)}"
+        )
+
+
+def _replaced(model: nn.Module, old: nn.Module, new: nn.Module) -> nn.Module:
+    """The model with a module in place of another, wherever that is used."""
+    if model is old:
+        return new
+    for name, module in list(model.named_modules(remove_duplicate=False)):
+        if module is old:
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, new)
+    return model
 
 
 def _effective(layer: Weighted) -> npt.NDArray[np.float64]:
@@ -276,6 +293,8 @@ def _masked_layer(layer: Weighted) -> SparseLayer:
     with torch.no_grad():
         masked.to(layer.weight)
         masked.weight.copy_(layer.weight)
+        masked.weight.requires_grad_(layer.weight.requires_grad)
         if masked.bias is not None and layer.bias is not None:
             masked.bias.copy_(layer.bias)
+            masked.bias.requires_grad_(layer.bias.requires_grad)
     return masked

@@ -115,6 +115,11 @@ def _extend(stage: Stage, subject: str, module: nn.Module) -> None:
             raise TrainingError(
                 f"{subject} behind max-pooling may turn channels upside down; use PooledBatchNorm2d"
             )
+        if module.running_mean is None:
+            raise TrainingError(
+                f"{subject} keeps no running statistics, so it cannot be folded into its layer; "
+                "make it with track_running_stats=True"
+            )
         stage.norm = module
     elif isinstance(module, (KWinners, KWinners2d)):
         if not stage.relu:
@@ -137,7 +142,7 @@ def folded(stage: Stage) -> tuple[torch.Tensor, torch.Tensor]:
     with torch.no_grad():
         mask = getattr(layer, "mask", None)
         weight = layer.weight.clone() if mask is None else layer.weight * mask
-        bias = torch.zeros(len(weight)) if layer.bias is None else layer.bias.clone()
+        bias = weight.new_zeros(len(weight)) if layer.bias is None else layer.bias.clone()
         norm = stage.norm
         if norm is not None and norm.running_var is not None and norm.running_mean is not None:
             gain = torch.rsqrt(norm.running_var + norm.eps)

@@ -5,7 +5,9 @@ with the rounding of the hardware. After every epoch the state is written to a c
 training that died goes on from there and gives what it would have given.
 """
 
+import hashlib
 import importlib.metadata
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -44,7 +46,7 @@ from trencadis_train.quantised import QuantisedNetwork
 from trencadis_train.recipe import Recipe, parse_recipe
 from trencadis_train.start import begin_with
 
-__all__ = ["Finished", "Trainer", "load_finished"]
+__all__ = ["Finished", "Trainer", "check_inputs", "load_finished"]
 
 CHECKPOINT = "checkpoint.safetensors"
 FLOAT_MODEL = "float.safetensors"
@@ -154,6 +156,7 @@ class Trainer:
         self._batches = _count_batches(len(self._train), recipe.training.batch)
         self._fingerprint = splits.fingerprint()
         self._objective = self._make_objective()
+        self._teachers = [_file_digest(folder) for folder in recipe.distillation.teachers]
         self._state = self._start(resume)
 
     def run(self) -> Finished:
@@ -173,12 +176,9 @@ class Trainer:
 
     def _make_objective(self) -> Objective:
         training, distillation = self._recipe.training, self._recipe.distillation
-        if not distillation.teacher:
-            return Objective(training.label_smoothing)
-        teachers = [self._load_teacher(Path(folder)) for folder in distillation.teacher]
         return Objective(
             training.label_smoothing,
-            teachers=teachers,
+            teachers=[self._load_teacher(folder) for folder in distillation.teachers],
             weight=distillation.weight,
             temperature=distillation.temperature,
         )
@@ -191,14 +191,7 @@ class Trainer:
                 f"{folder}: the teacher has {units} outputs, the recipe's network {wanted}; they "
                 "must be equal"
             )
-        with torch.no_grad():
-            try:
-                model(torch.zeros(1, *self._input_shape))
-            except (RuntimeError, TrainingError) as error:
-                raise TrainingError(
-                    f"{folder}: the teacher takes no inputs of {list(self._input_shape)}; choose "
-                    "one trained on the same data"
-                ) from error
+        check_inputs(folder, model, self._splits)
         return model.to(self._device)
 
     def _build(self) -> nn.Sequential:
@@ -260,6 +253,11 @@ class Trainer:
             )
         if data["data"] != self._fingerprint:
             raise TrainingError("was made with other data; restore them, or choose another folder")
+        if data["teachers"] != self._teachers:
+            raise TrainingError(
+                "was made with other teachers in the same folders; restore them, or choose another "
+                "folder"
+            )
         phase = str(data["phase"])
         model: nn.Module = self._build()
         if phase == "integers":
@@ -404,6 +402,11 @@ class Trainer:
         """Validate, keep the best, write everything down."""
         state = self._state
         found = evaluate(state.model, self._validation)
+        if not math.isfinite(found.loss):  # the last step of an epoch may do it
+            raise DivergedError(
+                f"phase {state.phase!r}, epoch {state.epoch}: the loss on validation data became "
+                f"{found.loss}; lower learning_rate, or lengthen warm_up"
+            )
         old = state.best_score
         best = eligible and (
             old is None or (found.accuracy, -found.loss) > (old.accuracy, -old.loss)
@@ -443,6 +446,7 @@ class Trainer:
         data = {
             "recipe": self._recipe.to_dict(),
             "data": self._fingerprint,
+            "teachers": self._teachers,
             "phase": state.phase,
             "epoch": state.epoch,
             "best_score": None if state.best_score is None else asdict(state.best_score),
@@ -559,7 +563,13 @@ def load_finished(folder: Path) -> tuple[nn.Sequential, Recipe]:
     TrainingError
         If the folder holds no finished training.
     """
-    checkpoint = Checkpoint.load(folder / FLOAT_MODEL)
+    path = folder / FLOAT_MODEL
+    if not path.exists():
+        raise TrainingError(
+            f"{folder}: holds no finished training (there is no {FLOAT_MODEL}); finish it, or name "
+            "another folder"
+        )
+    checkpoint = Checkpoint.load(path)
     try:
         recipe = parse_recipe(checkpoint.data["recipe"])
         channels, rows, columns = checkpoint.data["shape"]
@@ -567,8 +577,33 @@ def load_finished(folder: Path) -> tuple[nn.Sequential, Recipe]:
         model.load_state_dict(dict(checkpoint.tensors))
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         text = " ".join(str(error).split())
-        raise TrainingError(f"{folder / FLOAT_MODEL}: not a trained network ({text})") from error
+        raise TrainingError(
+            f"{path}: not a trained network ({text}); train it again, or name another folder"
+        ) from error
     return model.eval(), recipe
+
+
+def check_inputs(folder: Path, model: nn.Sequential, splits: Splits) -> None:
+    """Refuse data that the network of a finished training does not take.
+
+    Raises
+    ------
+    TrainingError
+        Naming the folder.
+    """
+    shape = (1, *splits.train.images.shape[1:])
+    with torch.no_grad():
+        try:
+            model(torch.zeros(1, *shape))
+        except (RuntimeError, TrainingError) as error:
+            raise TrainingError(
+                f"{folder}: its network takes no inputs of {list(shape)}; choose one trained on "
+                "the same data"
+            ) from error
+
+
+def _file_digest(folder: Path) -> str:
+    return hashlib.sha256((folder / FLOAT_MODEL).read_bytes()).hexdigest()
 
 
 def _count_batches(examples: int, batch: int) -> int:
