@@ -200,6 +200,12 @@ def test_other_words_are_refused(folder, words, message):
         load_speech_commands(folder, words=words)
 
 
+def test_a_file_is_refused(tmp_path):
+    (tmp_path / "data.npz").write_bytes(b"")
+    with pytest.raises(TrainingError, match=r"data\.npz: is a file; give the folder .* npz"):
+        load_speech_commands(tmp_path / "data.npz", words=("no",))
+
+
 def test_other_folders_are_refused(tmp_path):
     with pytest.raises(TrainingError, match="has no folders of words"):
         load_speech_commands(tmp_path)

@@ -76,6 +76,11 @@ def load_speech_commands(
     TrainingError
         Naming the folder, and the first of the recordings that are missing or damaged.
     """
+    if folder.is_file():
+        raise TrainingError(
+            f"{folder}: is a file; give the folder of the data set, extracted, or read an .npz "
+            "with data.set = npz"
+        )
     classes = tuple(words) or _words(folder)
     files = {word: _recordings(folder, word) for word in classes}
     parts = {word: _parts(folder, word, files[word]) for word in classes}
