@@ -49,7 +49,9 @@ def test_reads_a_file_and_fills_in_defaults(path: Path) -> None:
 
 
 def test_plain_data_come_back_as_the_same_recipe(path: Path) -> None:
-    recipe = load_recipe(path, ["augment.noise_snr_db=[5, 10.5]", 'data.words=["a", "b"]'])
+    recipe = load_recipe(
+        path, ["augment.noise_snr_db=[5, 10.5]", "data.set=npz", 'data.words=["a", "b"]']
+    )
     assert parse_recipe(recipe.to_dict()) == recipe
     assert recipe.augment.noise_snr_db == (5.0, 10.5)
 
@@ -104,6 +106,22 @@ def test_refuses_broken_changes(path: Path, change: str, message: str) -> None:
         (_data(data={"set": "cifar"}), "data.set must be one of digits, idx, npz"),
         (_data(data={"set": "npz", "words": ["a", "a"]}), "data.words must be all different"),
         (_data(data={"set": "idx", "validation": 0.9}), "data.validation must be in 0.01..0.5"),
+        (
+            _data(data={"set": "digits", "words": ["a"]}),
+            "data.words must be left out unless data.set is npz or speech-commands, not ('a',)",
+        ),
+        (
+            _data(data={"set": "speech-commands", "keep": "old"}),
+            "data.keep must be left out unless data.set is npz, not 'old'",
+        ),
+        (
+            _layers(mask="unstructured", ways=2, nonzeros=1),
+            "layer.ways must be left out unless mask is complementary, not 2",
+        ),
+        (
+            _layers(mask="n:m", n=2, m=4, nonzeros=1),
+            "layer.nonzeros must be left out where mask is n:m, not 1",
+        ),
         (_data(layer=[]), "layer must be a list of at least one layer"),
         (_data(layer={}), "layer must be a list, not {}"),
         (_data(layer=[3]), "layer.0 must be a table, not 3"),
@@ -128,6 +146,10 @@ def test_refuses_broken_changes(path: Path, change: str, message: str) -> None:
         (_data(augment={"noise_snr_db": [3]}), "augment.noise_snr_db must have 2 entries, not 1"),
         (_data(augment={"noise_snr_db": [9, 3]}), "two numbers in ascending order"),
         (_data(dynamic={"fraction": 2}), "dynamic.fraction must be in 0..1"),
+        (
+            _data(distillation={"teacher": ["a", ""]}),
+            "distillation.teacher must be folders, not ['a', '']",
+        ),
         (_data(distillation={"temperature": 0}), "distillation.temperature must be positive"),
         (_data(training={"epochs": 0}), "training.epochs must be at least 1, not 0"),
         (_data(training={"batch": 1}), "training.batch must be at least 2, not 1"),

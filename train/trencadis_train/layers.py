@@ -127,10 +127,17 @@ class SparseConv2d(nn.Conv2d, SparseLayer):
         Weights that may be other than zero; all without it.
     sets : int array, shape (kernels,), optional
         Complementary set of every kernel.
+    stride : int or (rows, columns)
+        Positions between two windows.
     padding : int or (rows, columns)
         Positions added on both sides, of value zero.
     bias : bool
         Add a number to every channel.
+
+    Raises
+    ------
+    TrainingError
+        If mask or sets do not have the shapes of the layer.
     """
 
     def __init__(

@@ -66,6 +66,15 @@ class DataSource:
     def __post_init__(self) -> None:
         _check_range("data.validation", self.validation, 0.01, 0.5)
         _check(len(set(self.words)) == len(self.words), "data.words", "all different", self.words)
+        own = {"words": ("npz", "speech-commands"), "keep": ("npz",), "noise": ("npz",)}
+        for name, sets in own.items():
+            value = getattr(self, name)
+            _check(
+                not value or self.set in sets,
+                f"data.{name}",
+                f"left out unless data.set is {' or '.join(sets)}",
+                value,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +159,18 @@ class LayerRecipe:
             "layer.n and layer.m",
             "left out unless mask is n:m",
             [self.n, self.m],
+        )
+        _check(
+            self.mask == "complementary" or self.ways == 1,
+            "layer.ways",
+            "left out unless mask is complementary",
+            self.ways,
+        )
+        _check(
+            self.mask != "n:m" or self.nonzeros == 0,
+            "layer.nonzeros",
+            "left out where mask is n:m",
+            self.nonzeros,
         )
         _check(
             self.kind == "conv" or self.pool == 1, "layer.pool of a linear layer", "1", self.pool
