@@ -85,7 +85,10 @@ def test_changes_and_tables(folder: Path) -> None:
         ([], "data set 'npz' needs a path; give it with --data, or as path in [data]"),
         (["--data", "nowhere.npz"], "nowhere.npz: "),
         (["--set", "training.epochs"], "a change must look like training.epochs=3"),
-        (["--set", "layer.0.ways=3"], "layer 0: ways must divide the 4 kernels"),
+        (
+            ["--set", "layer.0.ways=3"],
+            "layer.0: layer.ways must be a number that divides the 4 units",
+        ),
         (["--set", "layer.0.winners=9"], "layer.winners (k of k-WTA) must be in 0..4, not 9"),
         (["--device", "abacus"], "--device must be a device that PyTorch can use here"),
     ],
@@ -127,7 +130,7 @@ def test_stopping_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("trencadis_train.trainer.train_epoch", stop)
     result = _run(folder, _data(folder))
     assert result.exit_code == 130
-    assert "stopped; go on with --resume" in result.stderr
+    assert "and the same command with --resume goes on" in result.stderr
 
 
 def test_features_of_recordings_are_kept_in_the_folder(folder: Path) -> None:

@@ -64,6 +64,8 @@ def test_the_command_compares_finished_trainings(
     sizes = len(quadrants.validation), len(quadrants.test)
     mean = np.average([one["validation"], one["test"]], weights=sizes)
     assert both["accuracy"] == pytest.approx(mean)
+    result = CliRunner().invoke(main, [*arguments, "--json", "--no-test"], catch_exceptions=False)
+    assert json.loads(result.output) == [validation]
     table = CliRunner().invoke(main, arguments, catch_exceptions=False).output
     gap = 100 * (one["test"] - other["test"])
     assert f"{gap:+.2f}" in table

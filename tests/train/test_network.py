@@ -73,10 +73,6 @@ def test_other_masks() -> None:
     ("layers", "message"),
     [
         (
-            [LayerRecipe(kind="conv", units=8, ways=3), LAST],
-            "layer 0: ways must divide the 8 kernels of the layer, not 3",
-        ),
-        (
             [CONV, LayerRecipe(kind="linear", units=8, ways=8, nonzeros=40), LAST],
             r"layer 1: nonzeros must be in 1..16",
         ),

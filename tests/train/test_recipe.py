@@ -135,7 +135,8 @@ def test_refuses_broken_changes(path: Path, change: str, message: str) -> None:
         ),
         (_layers(units=0), "layer.units must be at least 1, not 0"),
         (_layers(winners=5), "layer.winners (k of k-WTA) must be in 0..4, not 5"),
-        (_layers(dropout=1), "layer.dropout must be in 0..0.95"),
+        (_layers(dropout=1), "layer.0: layer.dropout must be in 0..0.95"),
+        (_layers(ways=3), "layer.ways must be a number that divides the 4 units, not 3"),
         (_layers(n=2, m=4), "layer.n and layer.m must be left out unless mask is n:m, not [2, 4]"),
         (
             _data(layer=[{"kind": "linear", "units": 4, "pool": 2}]),

@@ -215,6 +215,12 @@ def test_a_last_step_that_diverges_is_noticed(make_recipe: MakeRecipe, quadrants
         Trainer(make_recipe(training=training), quadrants).run()
 
 
+def test_huge_losses_are_divergence(make_recipe: MakeRecipe, quadrants: Splits) -> None:
+    training = {"learning_rate": 1e5, "warm_up": 0.0, "batch": 96, "winners_warm_up": 0.0}
+    with pytest.raises(DivergedError, match=r"the loss on validation data became \d"):
+        Trainer(make_recipe(training=training), quadrants).run()
+
+
 def test_patience_ends_the_first_phase(make_recipe: MakeRecipe, quadrants: Splits) -> None:
     # At this rate nothing is learnt, so the first epoch that counts stays the best or nearly so.
     recipe = make_recipe(
@@ -330,6 +336,22 @@ def test_a_teacher_that_does_not_fit_is_refused(
     both = make_recipe(distillation={"teacher": [str(tmp_path / "c"), str(tmp_path / "b")]})
     with pytest.raises(TrainingError, match=r"b: its network takes no inputs of"):
         Trainer(both, quadrants)
+
+
+def test_a_teacher_of_other_classes_is_refused(
+    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+) -> None:
+    Trainer(make_recipe(training={"epochs": 1}), quadrants, tmp_path).run()
+    student = make_recipe(distillation={"teacher": str(tmp_path)})
+    swapped = replace(quadrants, classes=tuple("bacd"))
+    with pytest.raises(TrainingError, match="its network tells a, b, c, d, the data have b, a, c"):
+        Trainer(student, swapped)
+
+
+def test_a_single_class_is_refused(make_recipe: MakeRecipe, quadrants: Splits) -> None:
+    part = Labelled(quadrants.test.images, np.zeros(len(quadrants.test), np.int64))
+    with pytest.raises(TrainingError, match="training needs two classes at least"):
+        Trainer(make_recipe(), Splits(part, part, part, ("a",)))
 
 
 def test_half_precision_learns_too(make_recipe: MakeRecipe, quadrants: Splits) -> None:

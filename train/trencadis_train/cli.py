@@ -86,14 +86,15 @@ def main(
         raise SystemExit(BAD_INPUT) from None
     except KeyboardInterrupt:
         print(
-            f"sparse-train: stopped; go on with --resume, {output} has all finished epochs",
+            f"sparse-train: stopped; {output} has all finished epochs, and the same command with "
+            "--resume goes on",
             file=sys.stderr,
         )
         raise SystemExit(INTERRUPTED) from None
     if as_json:
         print(json.dumps(summary, indent=2))
     else:
-        Console().print(_render(summary, output))
+        _show(summary, output)
 
 
 def _train(
@@ -148,8 +149,8 @@ def _line(row: EpochMetrics) -> str:
     return text + ("  best" if row.best else "")
 
 
-def _render(summary: dict[str, Any], output: Path) -> Table:
-    table = Table(title=str(output / f"{summary['name']}.onnx"), title_justify="left")
+def _show(summary: dict[str, Any], output: Path) -> None:
+    table = Table()
     table.add_column("")
     table.add_column("validation", justify="right")
     table.add_column("test", justify="right")
@@ -159,9 +160,13 @@ def _render(summary: dict[str, Any], output: Path) -> Table:
             for part in ("validation", "test")
         ]
         table.add_row(kind, *cells)
-    table.caption = (
+    console = Console()
+    # On lines of their own, since a title is broken where the table ends.
+    console.print(output / f"{summary['name']}.onnx", soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print(
         f"{summary['nonzeros']:,} of {summary['weights']:,} weights are not zero "
-        f"({100 * summary['sparsity']:.1f} % sparse); seed {summary['seed']}"
+        f"({100 * summary['sparsity']:.1f} % sparse); seed {summary['seed']}",
+        soft_wrap=True,
+        highlight=False,
     )
-    table.caption_justify = "left"
-    return table

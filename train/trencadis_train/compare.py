@@ -25,7 +25,7 @@ from trencadis_train.datasets import open_data
 from trencadis_train.errors import TrainingError
 from trencadis_train.loop import Examples, right_answers
 from trencadis_train.recipe import DataSource
-from trencadis_train.trainer import check_inputs, load_finished
+from trencadis_train.trainer import check_fits, load_finished
 
 __all__ = ["Difference", "difference", "main"]
 
@@ -79,11 +79,18 @@ def difference(
     help="Folder of a finished training to compare with. May be repeated.",
 )
 @click.option("--data", default="", help="Folder or file of the data, in place of the recipe's.")
+@click.option(
+    "--no-test",
+    is_flag=True,
+    help="Leave the test part alone; for as long as choices are made by validation.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the differences as JSON.")
-def main(runs: tuple[Path, ...], baselines: tuple[Path, ...], data: str, as_json: bool) -> None:
+def main(
+    runs: tuple[Path, ...], baselines: tuple[Path, ...], data: str, no_test: bool, as_json: bool
+) -> None:
     """Compare the networks of finished trainings (folders RUNS) with others, in real numbers."""
     try:
-        found = _compare(runs, baselines, data)
+        found = _compare(runs, baselines, data, test=not no_test)
     except TrainingError as error:
         print(f"trencadis_train.compare: {error}", file=sys.stderr)
         raise SystemExit(2) from None
@@ -93,7 +100,9 @@ def main(runs: tuple[Path, ...], baselines: tuple[Path, ...], data: str, as_json
         Console().print(_render(found))
 
 
-def _compare(runs: Sequence[Path], baselines: Sequence[Path], data: str) -> list[Difference]:
+def _compare(
+    runs: Sequence[Path], baselines: Sequence[Path], data: str, *, test: bool
+) -> list[Difference]:
     folders = (*runs, *baselines)
     loaded = [load_finished(run) for run in folders]
     source = loaded[0][1].data
@@ -105,15 +114,16 @@ def _compare(runs: Sequence[Path], baselines: Sequence[Path], data: str) -> list
             )
     splits = open_data(source, data)
     for folder, (model, _) in zip(folders, loaded, strict=True):
-        check_inputs(folder, model, splits)
+        check_fits(folder, model, splits)
     right = {
         name: np.stack(
             [right_answers(model, Examples.on(torch.device("cpu"), part)) for model, _ in loaded]
         )
         for name, part in splits.parts
-        if name != "train"
+        if name == "validation" or (name == "test" and test)
     }
-    right["both"] = np.concatenate(list(right.values()), axis=1)
+    if test:
+        right["both"] = np.concatenate(list(right.values()), axis=1)
     count = len(runs)
     return [difference(name, some[:count], some[count:]) for name, some in right.items()]
 

@@ -60,8 +60,8 @@ class Examples:
     @classmethod
     def on(cls, device: torch.device, part: Labelled) -> Self:
         """A part of a data set, copied to a device."""
-        images = torch.from_numpy(np.ascontiguousarray(part.images))
-        return cls(images[:, None].to(device), torch.from_numpy(part.labels).to(device))
+        images, labels = torch.tensor(part.images), torch.tensor(part.labels)
+        return cls(images[:, None].to(device), labels.to(device))
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -23,7 +23,7 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.labelled import Splits
 from trencadis_train.loop import Examples, evaluate
 from trencadis_train.recipe import Augmentation
-from trencadis_train.trainer import check_inputs, load_finished
+from trencadis_train.trainer import check_fits, load_finished
 
 __all__ = ["NoiseScore", "added", "main", "noise_scores", "replaced"]
 
@@ -104,7 +104,7 @@ def noise_scores(model: nn.Module, splits: Splits, seed: int = 0) -> list[NoiseS
     test = Examples.on(torch.device("cpu"), splits.test)
     levels = [("replaced", part, replaced(test.images, part, seed)) for part in PARTS]
     if splits.noise is not None:
-        clips = torch.from_numpy(splits.noise)[:, None]
+        clips = torch.tensor(splits.noise)[:, None]
         levels += [("added", ratio, added(test.images, clips, ratio, seed)) for ratio in RATIOS]
     return [
         NoiseScore(kind, level, evaluate(model, Examples(images, test.labels)).accuracy)
@@ -144,7 +144,7 @@ def _measure(runs: Sequence[Path], data: str, seed: int) -> list[list[NoiseScore
         model, recipe = load_finished(run)
         if splits is None or recipe.data != source:
             splits, source = open_data(recipe.data, data), recipe.data
-        check_inputs(run, model, splits)
+        check_fits(run, model, splits)
         results.append(noise_scores(model, splits, seed))
     return results
 

@@ -151,6 +151,12 @@ class LayerRecipe:
         _check_range("layer.padding", self.padding, 0)
         _check_range("layer.pool", self.pool, 1)
         _check_range("layer.ways", self.ways, 1)
+        _check(
+            self.units % self.ways == 0,
+            "layer.ways",
+            f"a number that divides the {self.units} units",
+            self.ways,
+        )
         _check_range("layer.nonzeros", self.nonzeros, 0)
         _check_range("layer.dropout", self.dropout, 0, 0.95)
         _check_range("layer.winners (k of k-WTA)", self.winners, 0, self.units)
@@ -411,7 +417,11 @@ def _parse(cls: type[_Table], data: object, path: str) -> _Table:
         name: _convert(hints[name], value, f"{path}.{name}" if path else name)
         for name, value in data.items()
     }
-    return cls(**values)
+    try:
+        return cls(**values)
+    except TrainingError as error:
+        # Tables of a list all have the same name.
+        raise TrainingError(f"{path}: {error}" if path[-1:].isdigit() else str(error)) from error
 
 
 def _convert(kind: Any, value: Any, path: str) -> Any:

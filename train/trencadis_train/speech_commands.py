@@ -81,6 +81,8 @@ def load_speech_commands(
             f"{folder}: is a file; give the folder of the data set, extracted, or read an .npz "
             "with data.set = npz"
         )
+    if not folder.exists():
+        raise TrainingError(f"{folder}: there is no such folder; give that of the data set")
     classes = tuple(words) or _words(folder)
     files = {word: _recordings(folder, word) for word in classes}
     parts = {word: _parts(folder, word, files[word]) for word in classes}

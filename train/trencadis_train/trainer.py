@@ -7,7 +7,6 @@ training that died goes on from there and gives what it would have given.
 
 import hashlib
 import importlib.metadata
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -46,7 +45,7 @@ from trencadis_train.quantised import QuantisedNetwork
 from trencadis_train.recipe import Recipe, parse_recipe
 from trencadis_train.start import begin_with
 
-__all__ = ["Finished", "Trainer", "check_inputs", "load_finished"]
+__all__ = ["Finished", "Trainer", "check_fits", "load_finished"]
 
 CHECKPOINT = "checkpoint.safetensors"
 FLOAT_MODEL = "float.safetensors"
@@ -55,6 +54,9 @@ CURVE = "metrics.csv"
 PICTURE = "curves.png"
 
 PHASES = ("float", "integers")
+
+LARGEST_LOSS = 1e6
+"""Cross-entropy of a network that has diverged: its outputs are in the millions."""
 
 
 @dataclass(frozen=True)
@@ -146,11 +148,13 @@ class Trainer:
         self._on_batch = on_batch
         self._train = Examples.on(self._device, splits.train)
         self._validation = Examples.on(self._device, splits.validation)
+        if len(splits.classes) < 2:
+            raise TrainingError(f"training needs two classes at least, not {splits.classes}")
         rows, columns = splits.train.images.shape[1:]
         self._input_shape = (1, int(rows), int(columns))
         noise = None
         if splits.noise is not None:
-            noise = torch.from_numpy(splits.noise)[:, None].float().to(self._device)
+            noise = torch.tensor(splits.noise)[:, None].float().to(self._device)
         self._augmenter = Augmenter(recipe.augment, noise)
         self._precision = getattr(torch, recipe.training.precision)
         self._batches = _count_batches(len(self._train), recipe.training.batch)
@@ -191,7 +195,7 @@ class Trainer:
                 f"{folder}: the teacher has {units} outputs, the recipe's network {wanted}; they "
                 "must be equal"
             )
-        check_inputs(folder, model, self._splits)
+        check_fits(folder, model, self._splits)
         return model.to(self._device)
 
     def _build(self) -> nn.Sequential:
@@ -402,7 +406,8 @@ class Trainer:
         """Validate, keep the best, write everything down."""
         state = self._state
         found = evaluate(state.model, self._validation)
-        if not math.isfinite(found.loss):  # the last step of an epoch may do it
+        # The last step of an epoch may do it, and huge outputs are as useless as NaN.
+        if not found.loss < LARGEST_LOSS:
             raise DivergedError(
                 f"phase {state.phase!r}, epoch {state.epoch}: the loss on validation data became "
                 f"{found.loss}; lower learning_rate, or lengthen warm_up"
@@ -484,9 +489,12 @@ class Trainer:
         summary = self._summary(model, network)
         if self._folder is not None:
             recipe = self._recipe.to_dict()
-            Checkpoint(model.state_dict(), {"recipe": recipe, "shape": self._input_shape}).save(
-                self._folder / FLOAT_MODEL
-            )
+            data = {
+                "recipe": recipe,
+                "shape": self._input_shape,
+                "classes": self._splits.classes,
+            }
+            Checkpoint(model.state_dict(), data).save(self._folder / FLOAT_MODEL)
             draw_curve(self._folder / PICTURE, state.rows, self._recipe.name)
             export_onnx(network, self._folder / f"{self._recipe.name}.onnx")
             write_summary(self._folder / SUMMARY, summary)
@@ -583,8 +591,17 @@ def load_finished(folder: Path) -> tuple[nn.Sequential, Recipe]:
     return model.eval(), recipe
 
 
-def check_inputs(folder: Path, model: nn.Sequential, splits: Splits) -> None:
-    """Refuse data that the network of a finished training does not take.
+def check_fits(folder: Path, model: nn.Sequential, splits: Splits) -> None:
+    """Refuse data that the network of a finished training was not made for.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the training.
+    model : nn.Sequential
+        From `load_finished`.
+    splits : Splits
+        The data.
 
     Raises
     ------
@@ -600,6 +617,12 @@ def check_inputs(folder: Path, model: nn.Sequential, splits: Splits) -> None:
                 f"{folder}: its network takes no inputs of {list(shape)}; choose one trained on "
                 "the same data"
             ) from error
+    classes = Checkpoint.load(folder / FLOAT_MODEL).data.get("classes")
+    if classes is not None and tuple(classes) != splits.classes:
+        raise TrainingError(
+            f"{folder}: its network tells {', '.join(classes)}, the data have "
+            f"{', '.join(splits.classes)}; choose one trained on the same classes in the same order"
+        )
 
 
 def _file_digest(folder: Path) -> str:
