@@ -90,6 +90,11 @@ def test_changes_and_tables(folder: Path) -> None:
             "layer.0: layer.ways must be a number that divides the 4 units",
         ),
         (["--set", "layer.0.winners=9"], "layer.winners (k of k-WTA) must be in 0..4, not 9"),
+        # Before data are read.
+        (
+            ["--data", "nowhere.npz", "--set", "training.start=nothing"],
+            "nothing: holds no finished training",
+        ),
         (["--device", "abacus"], "--device must be a device that PyTorch can use here"),
     ],
 )

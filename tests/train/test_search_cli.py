@@ -50,6 +50,7 @@ def run(folder, *options):
 
 def test_a_search_from_recipe_to_picture(files):
     options = ["--short-epochs", "1", "--trials", "4", "--promote", "2", "--density", "1"]
+    options += ["--set", "training.batch=32"]
     result = run(files, *options, "--vary", "layer.0.ways=1|2|4", "--vary", "layer.0.winners=1..3")
     assert result.exit_code == 0, result.output
     assert "4 recipes tried, 2 trained to the end" in result.output
@@ -62,7 +63,9 @@ def test_a_search_from_recipe_to_picture(files):
         weights = 72 // int(row["layer.0.ways"]) + 800
         assert float(row["density"]) == pytest.approx(weights / 872, abs=1e-6)
     (best,) = [row for row in rows if row["front"] == "True"][:1]
-    changes = f"--set layer.0.ways={best['layer.0.ways']} --set layer.0.winners="
+    changes = (
+        f"--set training.batch=32 --set layer.0.ways={best['layer.0.ways']} --set layer.0.winners="
+    )
     assert f"trial {best['number']}: {changes}{best['layer.0.winners']}" in result.output
     assert (files / "out" / "front.png").read_bytes().startswith(b"\x89PNG")
     again = run(files, *options, "--vary", "layer.0.ways=1|2|4", "--vary", "layer.0.winners=1..3")

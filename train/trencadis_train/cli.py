@@ -102,13 +102,16 @@ def _train(
 ) -> dict[str, Any]:
     try:
         from trencadis_train.device import choose_device
-        from trencadis_train.trainer import Trainer
+        from trencadis_train.trainer import Trainer, load_finished
     except ModuleNotFoundError as error:
         raise TrainingError(
             f"training needs the package {error.name}; install it with: pip install "
             "'trencadis[train]'"
         ) from error
     where = choose_device(device)
+    # Before recordings are read, which takes long.
+    for folder in recipe.trainings:
+        load_finished(folder)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),

@@ -319,6 +319,12 @@ class Recipe:
             self.layer[-1].winners == 0, "winners of the last layer", "0", self.layer[-1].winners
         )
 
+    @property
+    def trainings(self) -> tuple[Path, ...]:
+        """Folders of the finished trainings that this one needs."""
+        start = (Path(self.training.start),) if self.training.start else ()
+        return (*start, *self.distillation.teachers)
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON-ready data; `parse_recipe` takes it back."""
         return json.loads(json.dumps(dataclasses.asdict(self)))

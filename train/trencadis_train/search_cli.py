@@ -198,7 +198,8 @@ def main(
     out = Console()
     out.print(_render(found, plan, output))
     for trial in _front(found):
-        changes = " ".join(f"--set {shlex.quote(text)}" for text in overrides(trial.values))
+        changed = (*fixed, *overrides(trial.values))
+        changes = " ".join(f"--set {shlex.quote(text)}" for text in changed)
         out.print(f"trial {trial.number}: {changes}", highlight=False, soft_wrap=True)
 
 
