@@ -196,7 +196,8 @@ def main(
         )
         raise SystemExit(INTERRUPTED) from None
     out = Console()
-    out.print(_render(found, plan, output))
+    out.print(_render(found))
+    out.print(_counts(found, plan), soft_wrap=True, highlight=False)
     for trial in _front(found):
         changed = (*fixed, *overrides(trial.values))
         changes = " ".join(f"--set {shlex.quote(text)}" for text in changed)
@@ -267,9 +268,17 @@ def _front(found: Sequence["Found"]) -> list["Found"]:
     return sorted((trial for trial in found if trial.front), key=lambda t: -(t.accuracy or 0))
 
 
-def _render(found: Sequence["Found"], plan: "SearchPlan", output: Path) -> Table:
+def _counts(found: Sequence["Found"], plan: "SearchPlan") -> str:
     last = [t for t in found if t.stage == len(plan.epochs) - 1 and t.state == "complete"]
-    table = Table(title=f"{output / TABLE}: the front", title_justify="left")
+    short = sum(trial.stage == 0 for trial in found)
+    return (
+        f"{short} recipes tried, {len(last)} trained to the end, "
+        f"{sum(trial.meets for trial in last)} meet both thresholds"
+    )
+
+
+def _render(found: Sequence["Found"]) -> Table:
+    table = Table(title="The front", title_justify="left")
     for column in ("trial", "accuracy", "density"):
         table.add_column(column, justify="right")
     table.add_column("meets")
@@ -280,10 +289,4 @@ def _render(found: Sequence["Found"], plan: "SearchPlan", output: Path) -> Table
             f"{100 * (trial.density or 0):.2f} %",
             "yes" if trial.meets else "no",
         )
-    short = sum(trial.stage == 0 for trial in found)
-    table.caption = (
-        f"{short} recipes tried, {len(last)} trained to the end, "
-        f"{sum(trial.meets for trial in last)} meet both thresholds"
-    )
-    table.caption_justify = "left"
     return table
