@@ -53,10 +53,13 @@ def test_a_search_from_recipe_to_picture(files):
     options += ["--set", "training.batch=32"]
     result = run(files, *options, "--vary", "layer.0.ways=1|2|4", "--vary", "layer.0.winners=1..3")
     assert result.exit_code == 0, result.output
-    assert "4 recipes tried, 2 trained to the end" in result.output
     with (files / "out" / "trials.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["stage"] for row in rows] == ["0"] * 4 + ["1"] * 2
+    # Half go on, and one more if better ones come later than others went on.
+    ended = len(rows) - 4
+    assert ended in (2, 3)
+    assert f"4 recipes tried, {ended} trained to the end" in result.output
+    assert [row["stage"] for row in rows] == ["0"] * 4 + ["1"] * ended
     assert {row["epochs"] for row in rows} == {"1", "2"}
     # 8 kernels of 9 weights with so many ways, and 4 of 8 * 5 * 5 that are dense.
     for row in rows:
