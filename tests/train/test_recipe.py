@@ -156,6 +156,10 @@ def test_refuses_broken_changes(path: Path, change: str, message: str) -> None:
         (_data(training={"batch": 1}), "training.batch must be at least 2, not 1"),
         (_data(training={"learning_rate": 0}), "training.learning_rate must be positive"),
         (_data(training={"learning_rate": float("nan")}), "training.learning_rate must be finite"),
+        (
+            _data(training={"choose": "last", "patience": 2}),
+            "training.patience must be 0 where the last epoch is chosen, not 2",
+        ),
         (_data(training={"momentum": 1}), "training.momentum must be in 0..1, without 1"),
         (_data(training={"precision": "int4"}), "training.precision must be one of float32"),
         (_data(training={"epochs": "7"}), "training.epochs must be an integer, not '7'"),

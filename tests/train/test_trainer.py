@@ -221,6 +221,35 @@ def test_huge_losses_are_divergence(make_recipe: MakeRecipe, quadrants: Splits) 
         Trainer(make_recipe(training=training), quadrants).run()
 
 
+def test_the_last_epochs_can_be_chosen(
+    make_recipe: MakeRecipe, quadrants: Splits, tmp_path: Path
+) -> None:
+    # At such a rate the first epochs are better than those that follow.
+    changes: dict[str, Any] = {"epochs": 4, "learning_rate": 2.0, "warm_up": 0.0}
+    changes["winners_warm_up"] = 0.0
+    last = make_recipe(training={**changes, "choose": "last"})
+    rows: list[EpochMetrics] = []
+    finished = Trainer(last, quadrants, on_epoch=rows.append).run()
+    assert [(row.phase, row.epoch) for row in rows if row.best] == [("float", 4), ("integers", 2)]
+    accuracy = finished.summary["accuracy"]
+    assert accuracy["float"]["validation"] == rows[3].validation_accuracy
+    assert accuracy["int8"]["validation"] == rows[-1].validation_accuracy
+    best: list[EpochMetrics] = []
+    Trainer(make_recipe(training=changes), quadrants, on_epoch=best.append).run()
+    assert [row.validation_accuracy for row in best[:4]] == [
+        row.validation_accuracy for row in rows[:4]
+    ]
+    assert not best[3].best
+
+    def die(row: EpochMetrics) -> None:
+        if (row.phase, row.epoch) == ("integers", 1):
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        Trainer(last, quadrants, tmp_path, on_epoch=die).run()
+    assert _same(Trainer(last, quadrants, tmp_path, resume=True).run().network, finished.network)
+
+
 def test_patience_ends_the_first_phase(make_recipe: MakeRecipe, quadrants: Splits) -> None:
     # At this rate nothing is learnt, so the first epoch that counts stays the best or nearly so.
     recipe = make_recipe(

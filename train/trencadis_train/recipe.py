@@ -251,6 +251,9 @@ class Training:
     """Part of the training after which boosting is 0; it falls linearly."""
     patience: int = 0
     """Epochs without a better validation accuracy after which training ends; 0: never."""
+    choose: Literal["best", "last"] = "best"
+    """Which epoch's network is kept, in real numbers and after rounding: the best on validation
+    data, or the last. Where these are few, the best is often a chance one from the middle."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Of products and activations; weights are float32 always."""
 
@@ -270,6 +273,12 @@ class Training:
         _check_range("training.label_smoothing", self.label_smoothing, 0, 0.9)
         _check_range("training.boost", self.boost, 0)
         _check_range("training.patience", self.patience, 0)
+        _check(
+            self.choose == "best" or self.patience == 0,
+            "training.patience",
+            "0 where the last epoch is chosen",
+            self.patience,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

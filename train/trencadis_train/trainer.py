@@ -324,6 +324,8 @@ class Trainer:
 
             # Before k has its value, another network is learning: it must not be the best.
             eligible = (state.epoch + 1) / training.epochs >= training.winners_warm_up
+            if training.choose == "last":
+                eligible = state.epoch + 1 == training.epochs
             score, seconds = self._epoch(before, after)
             self._adjust_float(state.epoch / training.epochs)
             self._record(score, seconds, eligible=eligible)
@@ -351,7 +353,7 @@ class Trainer:
         state.phase, state.epoch, state.model = "integers", 0, quantised
         state.optimizer = self._optimizer("integers", quantised)
         state.best, state.best_score, state.best_epoch = {}, None, 0
-        self._record(Score(0.0, 0.0), 0.0)
+        self._record(Score(0.0, 0.0), 0.0, eligible=self._may_keep_integers(0))
 
     def _run_integers(self) -> None:
         state, epochs = self._state, self._recipe.quantisation.epochs
@@ -363,7 +365,12 @@ class Trainer:
 
             score, seconds = self._epoch(before, lambda number: None)
             self._adjust_integers(state.epoch / epochs)
-            self._record(score, seconds)
+            self._record(score, seconds, eligible=self._may_keep_integers(state.epoch))
+
+    def _may_keep_integers(self, epoch: int) -> bool:
+        """Whether the network of integers of this epoch may be the one that is kept."""
+        last = self._recipe.quantisation.epochs
+        return self._recipe.training.choose == "best" or epoch == last
 
     def _adjust_integers(self, progress: float) -> None:
         quantisation = self._recipe.quantisation
