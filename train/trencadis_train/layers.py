@@ -207,7 +207,7 @@ def _norm(module: nn.BatchNorm1d | nn.BatchNorm2d, x: torch.Tensor) -> torch.Ten
     momentum = 0.0 if module.momentum is None else module.momentum
     if module.training and module.num_batches_tracked is not None:
         module.num_batches_tracked.add_(1)
-        if module.momentum is None:  # PyTorch's name for the mean of all batches
+        if module.momentum is None:  # which asks for the mean of all batches
             momentum = 1 / float(module.num_batches_tracked)
     return functional.batch_norm(
         x,
