@@ -79,6 +79,16 @@ def test_changes_and_tables(folder: Path) -> None:
     assert again.stderr == ""
 
 
+def test_what_a_resumed_training_began_with_may_be_gone(folder: Path) -> None:
+    pytest.importorskip("torch")
+    assert _run(folder, _data(folder)).exit_code == 0
+    (folder / "out").rename(folder / "first")
+    start = [*_data(folder), "--set", f"training.start={folder / 'first'}"]
+    assert _run(folder, start).exit_code == 0
+    (folder / "first").rename(folder / "gone")
+    assert _run(folder, [*start, "--resume"]).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -116,7 +116,7 @@ def test_refuses_broken_changes(path: Path, change: str, message: str) -> None:
         ),
         (
             _layers(mask="unstructured", ways=2, nonzeros=1),
-            "layer.ways must be left out unless mask is complementary, not 2",
+            "layer.ways must be 1 unless mask is complementary, not 2",
         ),
         (
             _layers(mask="n:m", n=2, m=4, nonzeros=1),

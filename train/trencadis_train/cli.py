@@ -110,7 +110,8 @@ def _train(
         ) from error
     where = choose_device(device)
     # Before recordings are read, which takes long.
-    for folder in recipe.trainings:
+    # What a resumed training began with is in its checkpoint.
+    for folder in recipe.distillation.teachers if resume else recipe.trainings:
         load_finished(folder)
     console = Console(stderr=True)
     with Progress(

@@ -169,7 +169,7 @@ class LayerRecipe:
         _check(
             self.mask == "complementary" or self.ways == 1,
             "layer.ways",
-            "left out unless mask is complementary",
+            "1 unless mask is complementary",
             self.ways,
         )
         _check(

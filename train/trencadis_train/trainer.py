@@ -169,7 +169,7 @@ class Trainer:
         Raises
         ------
         DivergedError
-            If the loss is not finite.
+            If the loss is not finite, or over `LARGEST_LOSS`.
         """
         state = self._state
         if state.phase == "float":
@@ -255,6 +255,8 @@ class Trainer:
                 f"was made with another recipe, which differs in {names}; restore it, or choose "
                 "another folder"
             )
+        if "teachers" not in data:
+            raise TrainingError("was made by an older version; delete it and train again")
         if data["data"] != self._fingerprint:
             raise TrainingError("was made with other data; restore them, or choose another folder")
         if data["teachers"] != self._teachers:
@@ -417,7 +419,7 @@ class Trainer:
         if not found.loss < LARGEST_LOSS:
             raise DivergedError(
                 f"phase {state.phase!r}, epoch {state.epoch}: the loss on validation data became "
-                f"{found.loss}; lower learning_rate, or lengthen warm_up"
+                f"{found.loss}; lower the learning_rate of this phase"
             )
         old = state.best_score
         best = eligible and (
