@@ -92,6 +92,7 @@ def test_networks_that_are_too_dense_are_not_trained(files):
         (["--vary", "training.epochs=2..9"], "training.epochs cannot be varied"),
         (["--device", "abacus"], "--device must be a device that PyTorch can use here"),
         (["--data", "none.npz"], "none.npz: cannot be read"),
+        (["--data", "none.npz", "--set", "training.start=nothing"], "nothing: holds no finished"),
         (["--storage", "nosuchdb://x"], "nosuchdb://x: not a storage of trials"),
         (["--set", "training.batch=1"], "training.batch must be at least 2"),
     ],

@@ -109,8 +109,8 @@ def _train(
             "'trencadis[train]'"
         ) from error
     where = choose_device(device)
-    # Before recordings are read, which takes long.
-    # What a resumed training began with is in its checkpoint.
+    # Before recordings are read, which takes long. What a resumed training began with is in its
+    # checkpoint.
     for folder in recipe.distillation.teachers if resume else recipe.trainings:
         load_finished(folder)
     console = Console(stderr=True)

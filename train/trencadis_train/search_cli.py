@@ -137,6 +137,7 @@ def main(
     try:
         from trencadis_train import search, search_plot
         from trencadis_train.device import choose_device
+        from trencadis_train.trainer import load_finished
         from trencadis_train.trials import RecipeTrials
     except ModuleNotFoundError as error:
         print(
@@ -150,6 +151,10 @@ def main(
         base = load_recipe(recipe, fixed)
         space = tuple(map(parse_dimension, vary)) or default_space(base)
         _check_space(recipe, fixed, space)
+        where = choose_device(device)
+        # Before recordings are read, which takes long.
+        for folder in base.trainings:
+            load_finished(folder)
         splits = open_data(base.data, data, cache=cache, progress=_progress(console))
         plan = search.SearchPlan(
             name=name or base.name,
@@ -165,9 +170,7 @@ def main(
         except OSError as error:
             raise TrainingError(f"{output}: cannot be made: {error.strerror}") from error
         search.quiet()
-        runs = RecipeTrials(
-            recipe, fixed, splits, device=choose_device(device), on_epoch=_epoch_line(console)
-        )
+        runs = RecipeTrials(recipe, fixed, splits, device=where, on_epoch=_epoch_line(console))
 
         def on_trial(trial: "Found") -> None:
             console.print(_line(trial, plan), highlight=False, soft_wrap=True)
