@@ -67,6 +67,7 @@ def test_plain_data_come_back_as_the_same_recipe(path: Path) -> None:
         ("dynamic.every=100", lambda recipe: recipe.dynamic.every == 100),
         ("distillation.teacher=a", lambda r: r.distillation.teachers == (Path("a"),)),
         ("distillation.teacher=", lambda r: r.distillation.teachers == ()),
+        ('distillation.teacher=["a"]', lambda r: r.distillation.teacher == "a"),
         ('distillation.teacher=["a", "b"]', lambda r: len(r.distillation.teachers) == 2),
     ],
 )

@@ -22,7 +22,7 @@ def test_it_is_that_of_its_recipe_and_good_enough() -> None:
     changes = [
         f"seed={made_by.seed}",
         f"training.start={dense}",
-        f'distillation.teacher=["{dense}"]',
+        f"distillation.teacher={dense}",
     ]
     assert load_recipe(RECIPE, changes) == made_by
     assert METRICS["accuracy"]["int8"]["test"] >= 0.966

@@ -444,6 +444,8 @@ def _convert(kind: Any, value: Any, path: str) -> Any:
     origin = typing.get_origin(kind)
     if origin is types.UnionType:
         one, several = typing.get_args(kind)
+        if isinstance(value, (list, tuple)) and len(value) == 1:
+            (value,) = value  # the same recipe, so that either form resumes the other
         return _convert(several if isinstance(value, (list, tuple)) else one, value, path)
     if origin is Literal:
         choices = typing.get_args(kind)
