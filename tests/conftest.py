@@ -13,6 +13,40 @@ from onnx import TensorProto, helper, numpy_helper
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
 
+pytest_plugins = ["fixtures.engines", "fixtures.images", "fixtures.networks"]
+
+SLOW = (
+    "bench/explore/test_search.py",
+    "bench/fuzz/test_fuzz.py",
+    "bench/measure/test_reference_network.py",
+    "bench/measure/test_throughput.py",
+    "bench/models/test_exports.py",
+    "bench/models/test_nodes.py",
+    "bench/serving",
+    "flows",
+    "hw",
+    "serve",
+    "sim",
+    "train/evaluation/test_compare.py",
+    "train/network/test_warm_start.py",
+    "train/search",
+    "train/sparse",
+    "train/test_accuracy_example.py",
+    "train/test_fashion_example.py",
+    "train/test_reference_example.py",
+    "train/training",
+)
+"""Files and folders whose tests simulate gateware, generate Verilog, start servers or train."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what `make test-fast` leaves out."""
+    slow = {Path(__file__).parent / name for name in SLOW}
+    for item in items:
+        if not slow.isdisjoint((item.path, *item.path.parents)):
+            item.add_marker(pytest.mark.slow)
+
+
 TYPES = {"float32": TensorProto.FLOAT, "int8": TensorProto.INT8, "uint8": TensorProto.UINT8}
 
 
@@ -82,7 +116,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., tuple[Pa
             folder = tmp_path_factory.mktemp("model")
             model, image = folder / "small.onnx", folder / "small.tcd"
             onnx.save(small_model(**options), str(model))
-            compile_model(model, load_board("sim")).overlay.save(image)
+            compile_model(model, load_board("sim")).save(image)
             known[key] = model, image
         return known[key]
 

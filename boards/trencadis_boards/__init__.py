@@ -1,37 +1,35 @@
 """Boards: what they have, and the kernel that suits them, as data."""
 
-from trencadis_boards.board import (
-    FAMILIES,
-    RESOURCES,
-    Bank,
-    Board,
-    BoardError,
-    Clock,
+from trencadis_boards.board import RESOURCES, Bank, Board, BoardError, Part, Region, Tool
+from trencadis_boards.flow import (
+    FLOWS,
+    Ecp5Flow,
+    Flow,
     Link,
-    Part,
-    Pin,
-    Platform,
     Processor,
-    Region,
-    Tool,
+    SimulationFlow,
+    VitisFlow,
+    ZynqFlow,
 )
 from trencadis_boards.load import UnknownBoardError, board_names, board_text, load_board, read_board
 
 __all__ = [
-    "FAMILIES",
+    "FLOWS",
     "RESOURCES",
     "Bank",
     "Board",
     "BoardError",
-    "Clock",
+    "Ecp5Flow",
+    "Flow",
     "Link",
     "Part",
-    "Pin",
-    "Platform",
     "Processor",
     "Region",
+    "SimulationFlow",
     "Tool",
     "UnknownBoardError",
+    "VitisFlow",
+    "ZynqFlow",
     "board_names",
     "board_text",
     "load_board",

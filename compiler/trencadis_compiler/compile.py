@@ -1,115 +1,197 @@
-"""The way from a model file to an overlay, step by step."""
+"""The way from a model file to a compiled network, step by step."""
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
+import onnx
 
 from trencadis_boards import Board
-from trencadis_compiler.assemble import assemble, output_format
-from trencadis_compiler.calibration import CalibrationError, check_calibration
-from trencadis_compiler.errors import CompileError
-from trencadis_compiler.frontend import load_graph
-from trencadis_compiler.graph import Graph
-from trencadis_compiler.ir import Layer, Network
-from trencadis_compiler.lower import check_operators, lower
-from trencadis_compiler.passes.k_winners import find_k_winners
-from trencadis_compiler.place import Placement, place
-from trencadis_compiler.quantise import is_quantised, quantised_copy
-from trencadis_compiler.reference import layer_output
-from trencadis_compiler.report import make_report
-from trencadis_compiler.schedule import Schedule, schedule
-from trencadis_hw import abi
-from trencadis_hw.config import KernelConfig
-from trencadis_hw.container import InputError, InputFormat, OutputFormat, Overlay
+from trencadis_compiler.compile_chains import CompiledPart, Segments, compile_chains
+from trencadis_compiler.cut_segment import CompiledPieces
+from trencadis_compiler.emit.formats import inner_maps
+from trencadis_compiler.emit.host_segment import UnknownTensorError, host_segment
+from trencadis_compiler.emit.try_host import try_host_segment
+from trencadis_compiler.errors import CompileError, Unsupported
+from trencadis_compiler.fit import Fitted
+from trencadis_compiler.importer.calibration import CalibrationError
+from trencadis_compiler.importer.graph import Graph
+from trencadis_compiler.importer.operator_graph import operator_graph
+from trencadis_compiler.ir.network import Network, TensorInfo
+from trencadis_compiler.kept_calibration import kept_calibration
+from trencadis_compiler.mapping.cut.image_size import ImageSizes
+from trencadis_compiler.mapping.place import Placement
+from trencadis_compiler.mapping.planner import Planner
+from trencadis_compiler.mapping.schedule import Schedule
+from trencadis_compiler.maps.compile_maps import (
+    CompiledMaps,
+    compile_map_chains,
+    compile_maps,
+    sized_board,
+    whole_chain,
+)
+from trencadis_compiler.maps.lower import lower_graph
+from trencadis_compiler.options import Options
+from trencadis_compiler.packing.tiles import FULL_EFFORT
+from trencadis_compiler.passes.build_network import build_network, source_tensor
+from trencadis_compiler.passes.grow_chains import Chain, Growth
+from trencadis_compiler.passes.partition import HostPart, OverlayPart, needed_chains, partition
+from trencadis_compiler.passes.pipeline import grow, lower, with_declared_output
+from trencadis_compiler.passes.refusal import refusal
+from trencadis_compiler.place_fastest import place_fastest
+from trencadis_compiler.prepare import (
+    Calibration,
+    Prepared,
+    Progress,
+    check_quantised,
+    named,
+    prepare,
+)
+from trencadis_compiler.profile import densities
+from trencadis_compiler.report.network import network_report
+from trencadis_compiler.segment import CompiledSegment, compile_network
+from trencadis_compiler.sparse_input import with_sparse_input
+from trencadis_format.compiled import (
+    CompiledNetwork,
+    HostSegment,
+    OverlaySegment,
+    Segment,
+    Source,
+)
+from trencadis_format.overlay import Overlay
+from trencadis_format.room import check_disk, check_memory
+from trencadis_format.tensor_formats import TensorFormat
 
 __all__ = [
     "Compiled",
+    "Options",
     "compile_model",
     "compile_network",
     "import_model",
-    "input_format",
-    "kernel_of",
-    "quantised_model",
 ]
 
-Array = npt.NDArray[Any]
-
-PROFILE_WORDS = 64
-"""Words that are enough to measure densities."""
+FINAL = frozenset(
+    (
+        "ArgMax",
+        "Cast",
+        "DequantizeLinear",
+        "Flatten",
+        "Identity",
+        "LogSoftmax",
+        "QuantizeLinear",
+        "Reshape",
+        "Softmax",
+        "Squeeze",
+        "Transpose",
+    )
+)
+"""Operators that even a strict compile leaves to the host, after all layers."""
 
 
 @dataclass(frozen=True)
 class Compiled:
-    """A compiled network, and what it was compiled from."""
+    """A compiled network, and what it was compiled from.
 
-    overlay: Overlay
-    network: Network
-    placement: Placement
-    schedule: Schedule
+    Attributes
+    ----------
+    compiled : CompiledNetwork
+        What is written to a file.
+    parts : tuple of CompiledSegment, CompiledPieces or CompiledMaps
+        The overlay segments, in order.
+    judged : Path or ModelProto
+        The yardstick of what is computed: the model's own file, or the quantised copy of a float
+        model.
+    runnable : ModelProto
+        The whole model as onnxruntime runs it.
+    planner : Planner
+        What was found out about packings and plans.
+    """
+
+    compiled: CompiledNetwork
+    parts: tuple[CompiledPart, ...]
+    judged: Path | onnx.ModelProto
+    runnable: onnx.ModelProto
+    planner: Planner
+
+    def save(self, path: Path) -> None:
+        """Write the compiled network."""
+        self.compiled.save(path)
+
+    @property
+    def segments(self) -> tuple[CompiledSegment | CompiledPieces, ...]:
+        """The segments for list engines, in order."""
+        return tuple(part for part in self.parts if not isinstance(part, CompiledMaps))
+
+    @property
+    def overlay(self) -> Overlay:
+        """The program of a network that is one overlay segment."""
+        found = self.compiled.only_overlay
+        if found is None:
+            raise self._several()
+        return found
+
+    @property
+    def network(self) -> Network:
+        """The layers of a network that is one overlay segment."""
+        return self._only.network
+
+    @property
+    def placement(self) -> Placement:
+        """Placement of the layers of a network that is one overlay segment."""
+        return self._only.placement
+
+    @property
+    def schedule(self) -> Schedule:
+        """The program of a network that is one overlay segment."""
+        return self._only.schedule
+
+    @property
+    def _only(self) -> CompiledSegment:
+        if self.compiled.only_overlay is None:
+            raise self._several()
+        segment = self.parts[0]
+        assert isinstance(segment, CompiledSegment), "the network is one image of list engines"
+        return segment
+
+    def _several(self) -> CompileError:
+        return CompileError(
+            f"{self.compiled.name!r} has {len(self.compiled.segments)} segments; only networks "
+            "that are one overlay segment can be used here: compile with --strict"
+        )
 
 
-def import_model(path: Path, calibration: Array | None = None) -> Network:
-    """The network of an ONNX file; see `quantised_model`."""
-    with quantised_model(path, calibration) as (network, _):
-        return network
-
-
-@contextmanager
-def quantised_model(path: Path, calibration: Array | None = None) -> Iterator[tuple[Network, Path]]:
-    """The network of an ONNX file, and the file that has it quantised, gone after the context.
+def import_model(path: Path, calibration: Calibration | None = None) -> Network:
+    """The network of an ONNX file that is one chain of layers.
 
     Parameters
     ----------
     path : Path
-        The file; itself what is yielded, if it is not of a float model.
-    calibration : array, optional
+        The file.
+    calibration : array, mapping of str to array, or Path, optional
         Inputs to quantise a float model with.
 
     Raises
     ------
     CompileError
-        If the file is not a model that the overlay can run.
+        If the file is not a model that the overlay can run, all of it.
     CalibrationError
         If the calibration data are not the model's inputs.
     """
-    graph = load_graph(path)
-    if calibration is None or is_quantised(graph):
-        yield _lowered(path, graph), path
-        return
-    with _named(path):
-        check_operators(find_k_winners(graph))
-        check_calibration(graph, calibration)
-    with quantised_copy(path, graph, calibration) as copy:
-        yield _lowered(path, load_graph(copy)), copy
-
-
-def _lowered(path: Path, graph: Graph) -> Network:
-    """The network a graph stands for, whatever is wrong with the graph."""
-    with _named(path):
-        try:
-            return lower(find_k_winners(graph))
-        except CompileError:
-            raise
-        except Exception as error:
-            # Operators with missing inputs, attributes of a wrong type: a file may have anything.
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-            raise CompileError(
-                f"the ONNX graph is inconsistent ({reason}); export it again"
-            ) from error
+    prepared = prepare(path, calibration, Options())
+    with named(path):
+        return lower(operator_graph(prepared.quantised))
 
 
 def compile_model(
     path: Path,
     board: Board,
     *,
-    calibration: Array | None = None,
+    calibration: Calibration | None = None,
     input_nonzeros: int | None = None,
-    progress: Callable[[str], None] = lambda text: None,
+    options: Options | None = None,
+    progress: Progress = lambda text: None,
+    target: Path | None = None,
 ) -> Compiled:
     """Compile an ONNX model for a board.
 
@@ -120,208 +202,275 @@ def compile_model(
     board : Board
         What to compile for.
     calibration : array, optional
-        Inputs, shape (words, ...): a float model is quantised with them, and the density of
+        Inputs, shape (samples, ...): a float model is quantised with them, and the density of
         activations that are sparse by ReLU alone is measured on them.
     input_nonzeros : int, optional
-        At most so many channels of an input position (of an input without positions: so many
-        values) are not zero; the host then sends only those, with their indices.
+        As in `options`.
+    options : Options, optional
+        The other options.
     progress : callable
         Told about each step.
+    target : Path, optional
+        Where the result will be written: what its disk does not hold is refused early.
 
     Raises
     ------
     CompileError
-        If the model cannot be run on the board's kernel.
+        If the model is not valid, or cannot be run as the options say.
     CalibrationError
         If the calibration data are not the model's inputs.
     """
-    progress("reading the model")
-    network = import_model(path, calibration)
+    options = options or Options()
     if input_nonzeros is not None:
-        with _named(path):
-            network = _with_sparse_input(network, board, input_nonzeros)
-    density: Mapping[str, float] = {}
-    if calibration is not None:
-        progress("measuring activations")
-        density = _densities(network, calibration)
-    with _named(path):
-        return compile_network(
-            network, board, density=density, profiled=calibration is not None, progress=progress
-        )
-
-
-def compile_network(
-    network: Network,
-    board: Board,
-    *,
-    density: Mapping[str, float],
-    profiled: bool = False,
-    progress: Callable[[str], None] = lambda text: None,
-) -> Compiled:
-    """Compile a network, wherever it comes from, for a board.
-
-    Parameters
-    ----------
-    network : Network
-        The network.
-    board : Board
-        What to compile for.
-    density : mapping of str to float
-        For layers whose activations are sparse by ReLU alone: the part that is not zero.
-    profiled : bool
-        The densities were measured.
-    progress : callable
-        Told about each step.
-
-    Raises
-    ------
-    CompileError
-        If the network cannot be run on the board's kernel.
-    """
-    kernel = kernel_of(board)
-    progress("packing kernels into tiles")
-    placement = place(network, kernel.core, density)
-    progress("scheduling")
-    plan = schedule(placement)
-    progress("assembling the image")
-    image = assemble(placement, plan, kernel)
-    overlay = Overlay(
-        name=network.name,
-        kernel=kernel,
-        image=image,
-        input=input_format(network),
-        output=_output_format(network, placement),
-        report=make_report(placement, plan, kernel, board, len(image), profiled=profiled),
-    )
-    return Compiled(overlay, network, placement, plan)
-
-
-def kernel_of(board: Board) -> KernelConfig:
-    """The kernel of a board.
-
-    Raises
-    ------
-    CompileError
-        If its configuration is not possible.
-    """
+        options = replace(options, input_nonzeros=input_nonzeros)
+    progress("reading the model")
+    prepared = prepare(path, calibration, options, progress)
+    graph = operator_graph(prepared.quantised)
     try:
-        return KernelConfig.from_dict(dict(board.kernel))
-    except ValueError as error:
-        raise CompileError(f"board {board.name!r}: [kernel]: {error}") from error
-
-
-def _with_sparse_input(network: Network, board: Board, nonzeros: int) -> Network:
-    """The network with an input of which only so many channels of a position are sent."""
-    channels = network.layers[0].in_shape[0]
-    if not 1 <= nonzeros <= channels:
-        raise CompileError(
-            f"an input position has {channels} channels; {nonzeros} of them cannot be not zero: "
-            f"choose 1..{channels}"
-        )
-    if channels > 1 << abi.INPUT_INDEX_BITS:
-        raise CompileError(
-            f"an input position has {channels} channels; a sparse input may have "
-            f"{1 << abi.INPUT_INDEX_BITS}: compile for a dense input, or use a narrower layer"
-        )
-    if not kernel_of(board).core.sparse_input:
-        raise CompileError(
-            f"the kernel of board {board.name!r} takes dense inputs only; choose one with "
-            "sparse_input = true, or compile for a dense input"
-        )
-    return replace(network, input_nonzeros=nonzeros)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """Put the file's name before an error."""
-    try:
-        yield
-    except CompileError as error:
-        raise CompileError(f"{path}: {error}") from error
-
-
-def _densities(network: Network, inputs: Array) -> dict[str, float]:
-    """The part of each layer's activations that is not zero, over (at most some) inputs."""
-    try:
-        keys = input_format(network).keys(inputs[:PROFILE_WORDS] if inputs.ndim else inputs)
-    except InputError as error:
-        raise CalibrationError(str(error)) from error
-    _check_nonzeros(network, keys)
-    activations = keys.transpose(0, 3, 1, 2).astype(np.int64)
-    densities = {}
-    for layer in network.layers[:-1]:
-        activations = layer_output(layer, activations)
-        assert layer.output is not None
-        densities[layer.name] = float(np.mean(activations != layer.output.zero_key))
-    return densities
-
-
-def _check_nonzeros(network: Network, keys: Array) -> None:
-    """Refuse data that cannot be usual inputs. Keys have shape (words, rows, columns, channels)."""
-    nonzeros = (keys != network.layers[0].input.zero_key).sum(axis=3)
-    if not nonzeros.any():
-        raise CalibrationError(
-            f"input {network.input.name!r} is zero in the first {len(keys)} words; give usual ones"
-        )
-    most, allowed = nonzeros.max(), network.input_nonzeros
-    if allowed is not None and most > allowed:
-        word = int(np.argmax(nonzeros.max(axis=(1, 2))))
-        raise CalibrationError(
-            f"input {network.input.name!r} has {most} values that are not zero at a position of "
-            f"word {word}, more than the {allowed} of --input-nonzeros; allow {most}"
-        )
-
-
-def input_format(network: Network) -> InputFormat:
-    """How the inputs of a network become keys."""
-    first = network.layers[0]
-    channels, rows, columns = first.in_shape
-    return InputFormat(
-        name=network.input.name,
-        dtype=network.input.dtype,
-        shape=network.input.shape,
-        axes=network.input_axes,
-        channels=channels,
-        rows=rows,
-        columns=columns,
-        scale=float(first.input.scale),
-        zero_key=first.input.zero_key,
-        key_offset=first.input.key_offset,
-        nonzeros=network.input_nonzeros or 0,
+        with named(path):
+            if calibration is None:
+                check_quantised(graph, path, prepared.standard)
+            compiled = _Compilation(graph, prepared, board, options, progress, target).run()
+    except CalibrationError as error:
+        where = f"{calibration}: " if isinstance(calibration, Path) else ""
+        raise CalibrationError(f"{where}{error}") from error
+    source = Source(
+        sha256=prepared.standard.sha256,
+        judged_sha256=prepared.judged_sha256,
+        options={
+            "board": board.name,
+            "calibrated": calibration is not None,
+            "calibration": kept_calibration(calibration) if isinstance(calibration, Path) else None,
+            **asdict(options),
+        },
     )
+    return replace(compiled, compiled=replace(compiled.compiled, source=source))
 
 
-def _output_format(network: Network, placement: Placement) -> OutputFormat:
-    layout = output_format(placement)
-    last = network.layers[-1]
-    scales, offsets = _output_scales(last)
-    quantisation = last.output
-    return OutputFormat(
-        name=network.output.name,
-        dtype=network.output.dtype,
-        shape=network.output.shape,
-        axes=network.output_axes,
-        channels=layout.channels,
-        rows=layout.rows,
-        columns=layout.columns,
-        piece_bytes=layout.piece_bytes,
-        pieces=layout.pieces,
-        places=layout.places,
-        order=layout.order,
-        raw=layout.raw,
-        integer=network.output_integer,
-        scales=scales,
-        offsets=offsets,
-        zero_key=quantisation.zero_key if quantisation else 0,
-        key_offset=quantisation.key_offset if quantisation else 0,
-    )
+def _segment(compiled: CompiledPart, nodes: tuple[str, ...]) -> Segment:
+    """The segment of a file."""
+    if isinstance(compiled, CompiledPieces):
+        return replace(compiled.segment, nodes=nodes)
+    if isinstance(compiled, CompiledMaps):
+        return OverlaySegment(compiled.overlay, nodes, compiled.maps)
+    return OverlaySegment(compiled.overlay, nodes, inner_maps(compiled.network))
 
 
-def _output_scales(last: Layer) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if last.output is not None:
-        return (float(last.output.scale),), ()
-    scale = float(last.input.scale)
-    return (
-        tuple(scale * float(weight_scale) for weight_scale in last.weight_scale),
-        tuple(float(bias) for bias in last.bias),
-    )
+class _Compilation:
+    """One compile: from a graph to segments."""
+
+    def __init__(
+        self,
+        graph: Graph,
+        prepared: Prepared,
+        board: Board,
+        options: Options,
+        progress: Progress,
+        target: Path | None,
+    ) -> None:
+        self._graph = graph
+        self._prepared = prepared
+        self._board = board
+        self._options = options
+        self._progress = progress
+        self._target = target
+        self._images = ImageSizes.of([])
+        self._densities: dict[tuple[str, str], Mapping[str, float]] = {}
+
+    def run(self) -> Compiled:
+        options = self._options
+        seen, growth = grow(self._graph, options.on_host)
+        growth = replace(growth, reasons={**growth.reasons, **self._float_reasons(growth)})
+        chains = needed_chains(self._graph, growth.chains)
+        if options.input_nonzeros is not None:
+            self._check_sparse(chains)
+        layers = sum(len(chain.maps) for chain in chains.values())
+        planner = Planner(FULL_EFFORT.shared(layers), self._progress)
+        mapped = self._on_maps(chains, growth)
+        if mapped is not None:
+            return self._finished(mapped, growth, seen, planner)
+        found = compile_chains(
+            self._graph.name,
+            chains,
+            self._board,
+            self._declared,
+            sized=options.sized,
+            planner=planner,
+            progress=self._progress,
+            on_images=self._check_room,
+        )
+        self._board = found.board
+        return self._finished(found.segments, growth, seen, planner)
+
+    def _on_maps(self, chains: Mapping[str, Chain], growth: Growth) -> Segments | None:
+        """Segments for a map engine, if the board has one or a sized kernel is to take branches."""
+        options, board = self._options, self._board
+        forced = board.kernel.core.map is not None
+        whole = None
+        if not options.on_host and not options.fastest and options.input_nonzeros is None:
+            whole = whole_chain(self._graph, chains, FINAL)
+        if not forced and not (options.sized and whole is not None and len(chains) > 1):
+            return None
+        if whole is not None:
+            try:
+                network = lower_graph(self._graph, chains, whole.tensor)
+                if not forced:
+                    board = sized_board(board, network)
+                self._progress("compiling for a map engine")
+                samples = self._prepared.samples
+                profile = None if samples is None else samples.arrays[network.input.name]
+                made = compile_maps(network, board, profile=profile, progress=self._progress)
+                self._board = board
+                return Fitted({whole.tensor: whole}, {whole.tensor: made}, {})
+            except CompileError as error:
+                if forced and options.strict:
+                    raise
+                self._progress(f"chains one by one: {error}")
+        if not forced:
+            return None
+        found = compile_map_chains(self._graph, chains, board, self._progress)
+        return Fitted(found.chains, found.made, found.reasons)
+
+    def _finished(
+        self, fitted: Segments, growth: Growth, seen: Graph, planner: Planner
+    ) -> Compiled:
+        """The compiled network of segments."""
+        options = self._options
+        if options.strict:
+            self._check_strict(seen, growth, fitted)
+        kept: Mapping[str, str] = {}
+        if options.fastest:
+            fastest = place_fastest(self._graph, fitted, self._board, options.on_overlay)
+            fitted, kept = fastest.fitted, fastest.kept
+        try:
+            segments = self._segments(fitted, growth)
+        except UnknownTensorError:
+            everything = Growth({}, growth.reasons)
+            segments = self._segments(Fitted({}, {}, fitted.reasons), everything)
+        self._check_placed(segments, growth, fitted)
+        for segment in segments:
+            if isinstance(segment, HostSegment):
+                try_host_segment(segment)
+        compiled = [s for s in segments if isinstance(s, tuple)]
+        parts: tuple[Segment, ...] = tuple(
+            _segment(*s) if isinstance(s, tuple) else s for s in segments
+        )
+        overlays = tuple(segment for segment, _ in compiled)
+        network = CompiledNetwork(
+            name=self._graph.name,
+            kernel=self._board.kernel,
+            inputs=tuple(map(_format, self._graph.inputs)),
+            outputs=tuple(map(_format, self._graph.outputs)),
+            segments=parts,
+            report={
+                **network_report(self._graph, self._board, overlays, parts, kept),
+                **self._prepared.report,
+                "memory_bytes": self._images.peak_bytes,
+            },
+        )
+        return Compiled(
+            network, overlays, self._prepared.judged, self._prepared.standard.model, planner
+        )
+
+    def _check_room(self, sizes: ImageSizes) -> None:
+        """Refuse images that memory or disk would not hold, before they are made."""
+        check_memory(
+            sizes.peak_bytes,
+            f"assembling {sizes.count} images of {sizes.total_bytes:,} bytes",
+            "have more, or leave layers to the host (--place)",
+        )
+        if self._target is not None:
+            check_disk(sizes.total_bytes, self._target)
+        self._images = sizes
+
+    def _float_reasons(self, growth: Growth) -> dict[str, Unsupported]:
+        """Reasons why nodes that a quantised copy leaves in float are on the host."""
+        said = self._prepared.report.get("quantised", {})
+        texts = {
+            "kept_in_float": "stays in float: quantised, it would spoil an output",
+            "excluded": "stays in float: excluded by the options",
+        }
+        return {
+            name: Unsupported(f"{name!r}", text)
+            for key, text in texts.items()
+            for name in said.get(key, ())
+            if name in growth.reasons
+        }
+
+    def _check_strict(self, seen: Graph, growth: Growth, fitted: Segments) -> None:
+        """Check that no more than a final Softmax or the like is left to the host."""
+        if fitted.reasons:
+            raise next(iter(fitted.reasons.values()))
+        parts = partition(self._graph, fitted.chains, growth.reasons)
+        for number, part in enumerate(parts):
+            if isinstance(part, OverlayPart):
+                continue
+            last = not any(isinstance(other, OverlayPart) for other in parts[number:])
+            if not last or any(node.op_type not in FINAL for node in part.nodes):
+                raise refusal(seen, growth)
+
+    def _check_sparse(self, chains: Mapping[str, Chain]) -> None:
+        """Check that there is an input that can be sent as indices and values."""
+        names = {info.name for info in self._graph.inputs}
+        reading = [chain for chain in chains.values() if source_tensor(chain.maps) in names]
+        if not reading:
+            raise CompileError("--input-nonzeros: no layer of the overlay reads the model's input")
+        for chain in reading:
+            network = build_network(self._graph.name, chain.maps)
+            with_sparse_input(network, self._board, self._options.input_nonzeros or 0)
+
+    def _declared(self, network: Network) -> tuple[Network, Mapping[str, float]]:
+        """A chain as the model declares its ends, and the densities of its activations."""
+        outputs = {info.name: info for info in self._graph.outputs}
+        declared = outputs.get(network.output.name)
+        if declared is not None:
+            network = with_declared_output(network, declared)
+        of_input = {info.name for info in self._graph.inputs}
+        reads_input = network.input.name in of_input
+        if self._options.input_nonzeros is not None and reads_input:
+            network = with_sparse_input(network, self._board, self._options.input_nonzeros)
+        density: Mapping[str, float] = {}
+        samples = self._prepared.samples
+        if samples is not None and reads_input:
+            ends = network.input.name, network.output.name
+            if ends not in self._densities:
+                self._progress("measuring activations")
+                measured = densities(network, samples.arrays[network.input.name])
+                self._densities[ends] = measured
+            density = self._densities[ends]
+        return network, density
+
+    def _segments(
+        self, fitted: Segments, growth: Growth
+    ) -> list[tuple[CompiledPart, tuple[str, ...]] | HostSegment]:
+        parts = partition(self._graph, fitted.chains, {**growth.reasons, **fitted.reasons})
+        extra: dict[str, TensorInfo] = {}
+        for part in parts:
+            if isinstance(part, OverlayPart):
+                value = fitted.made[part.chain.tensor].network.output
+                extra[value.name] = value.tensor
+        found: list[tuple[CompiledPart, tuple[str, ...]] | HostSegment] = []
+        for part in parts:
+            if isinstance(part, HostPart):
+                found.append(host_segment(self._prepared.quantised.model, self._graph, part, extra))
+            else:
+                names = tuple(node.name for node in part.nodes)
+                found.append((fitted.made[part.chain.tensor], names))
+        return found
+
+    def _check_placed(self, segments: list[Any], growth: Growth, fitted: Segments) -> None:
+        """Check that nodes are where the options want them."""
+        names = {node.name for node in self._graph.nodes}
+        for name in (*self._options.on_host, *self._options.on_overlay):
+            if name not in names:
+                raise CompileError(f"--place {name}: the model has no node of that name")
+        on_overlay = {name for s in segments if isinstance(s, tuple) for name in s[1]}
+        reasons: dict[str, Unsupported] = {**growth.reasons, **fitted.reasons}
+        for name in self._options.on_overlay:
+            if name not in on_overlay:
+                why = reasons.get(name, "it is beside nodes that the overlay cannot do")
+                raise CompileError(f"--place {name}=overlay: {why}")
+
+
+def _format(info: TensorInfo) -> TensorFormat:
+    return TensorFormat(name=info.name, dtype=info.dtype, shape=info.shape)

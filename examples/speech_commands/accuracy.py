@@ -6,13 +6,11 @@ import click
 import numpy as np
 from rich.console import Console
 
+from trencadis_bench.verify.verify import onnxruntime_outputs, reference_outputs
+from trencadis_format.command_line import reported
+from trencadis_format.compiled import load_overlay
 from trencadis_host import Session
-from trencadis_hw import reported as any_program
-from trencadis_hw.container import Overlay
-from trencadis_sim.reported import reported
-from trencadis_sim.verify import onnxruntime_outputs, reference_outputs
-from trencadis_train.datasets import open_data
-from trencadis_train.errors import TrainingError
+from trencadis_train.data.datasets import open_data
 from trencadis_train.recipe import load_recipe
 
 BATCH = 256
@@ -26,10 +24,11 @@ FILE = click.Path(path_type=Path)
 @click.option("--data", default="", help="Folder or file of the data, in place of the recipe's.")
 @click.option("--part", type=click.Choice(["validation", "test"]), default="test")
 @click.option("--device", default="emulator", show_default=True, help="As for sparse-run.")
+@reported("accuracy")
 def main(model: Path, image: Path, recipe: Path, data: str, part: str, device: str) -> None:
     """Compute a part of the data with IMAGE (.tcd) and with the MODEL (.onnx) it came from."""
     examples = dict(open_data(load_recipe(recipe).data, data).parts)[part]
-    overlay = Overlay.load(image)
+    overlay = load_overlay(image)
     inputs = examples.images[:, None].astype(np.float32)
     batches = [inputs[start : start + BATCH] for start in range(0, len(inputs), BATCH)]
     with Session(image, device) as session:
@@ -53,5 +52,4 @@ def main(model: Path, image: Path, recipe: Path, data: str, part: str, device: s
 
 
 if __name__ == "__main__":
-    with reported("accuracy"), any_program.reported("accuracy", bad_input=(TrainingError,)):
-        main(standalone_mode=False)
+    main()

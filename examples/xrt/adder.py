@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trencadis_host.door import RunState
-from trencadis_host.xclbin import Bank
-from trencadis_host.xrt import open_door
+from trencadis_host.devices.xrt.binding import RunState
+from trencadis_host.devices.xrt.device import open_binding
+from trencadis_host.devices.xrt.xclbin import Bank
 from trencadis_sim.hw_emu.environment import write_environment
-from trencadis_sim.xclbin import Argument, KernelDescription, pack_xclbin
+from trencadis_sim.hw_emu.pack_xclbin import Argument, KernelDescription, pack_xclbin
 
 PLATFORM = "example_adder_emulation"
 BANKS = [Bank("DDR[0]", 0, 1 << 24, True)]
@@ -36,7 +36,7 @@ def build(folder: Path) -> None:
     """Write everything into the folder."""
     write_environment(folder, PLATFORM, BANKS)
     source, library = Path(__file__).with_name("adder.c"), folder / "adder.so"
-    header = str(files("trencadis_sim"))
+    header = str(files("trencadis_sim.verilated"))
     command = ["gcc", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", f"-I{header}"]
     subprocess.run([*command, str(source), "-o", str(library)], check=True)
     data = pack_xclbin(KERNEL, library.read_bytes(), platform=PLATFORM, banks=BANKS, units=[0, 0])
@@ -45,7 +45,7 @@ def build(folder: Path) -> None:
 
 def run(folder: Path) -> None:
     """Add numbers on both compute units, several times."""
-    card = open_door().open(0)
+    card = open_binding().open(0)
     card.load(folder / "kernel.xclbin")
     rng = np.random.default_rng(0)
     for number in (1, 2):

@@ -1,4 +1,4 @@
-// Inference through XRT's C++ API: a device image and packed words in, packed words out.
+// Inference through XRT's C++ API: a device image and packed inputs in, packed outputs out.
 //
 // The same program runs on a card and on the kernel's RTL behind XRT's hardware emulation; which one
 // it is, XRT decides by its environment. See README.md for how the files come about.
@@ -22,7 +22,7 @@
 namespace {
 
 // The kernel's arguments, in order.
-enum Argument { IMAGE, INPUT, OUTPUT, STATISTICS, IMAGE_BEATS, INPUT_BEATS, WORDS, COMMAND };
+enum Argument { IMAGE, INPUT, OUTPUT, STATISTICS, IMAGE_BEATS, INPUT_BEATS, SAMPLES, COMMAND };
 
 constexpr uint32_t LOAD_AND_RUN = 3;
 constexpr size_t STATISTICS_BYTES = 64;
@@ -68,9 +68,9 @@ void infer(char** arguments) {
     const size_t output_bytes = std::stoul(arguments[6]);
     const size_t bus_bytes = std::stoul(arguments[7]);
     if (input_bytes == 0 || bus_bytes == 0 || input.empty() || input.size() % input_bytes != 0)
-        throw std::runtime_error(std::string(arguments[3]) + ": is not of whole words of " +
+        throw std::runtime_error(std::string(arguments[3]) + ": is not of whole samples of " +
                                  arguments[5] + " bytes");
-    const size_t words = input.size() / input_bytes;
+    const size_t samples = input.size() / input_bytes;
 
     xrt::device device(0);
     const auto uuid = device.load_xclbin(xclbin);
@@ -78,7 +78,7 @@ void infer(char** arguments) {
 
     auto images = buffer(device, kernel, IMAGE, image.size());
     auto inputs = buffer(device, kernel, INPUT, input.size());
-    auto outputs = buffer(device, kernel, OUTPUT, words * output_bytes);
+    auto outputs = buffer(device, kernel, OUTPUT, samples * output_bytes);
     auto statistics = buffer(device, kernel, STATISTICS, STATISTICS_BYTES);
     fill(images, image);
     fill(inputs, input);
@@ -90,7 +90,7 @@ void infer(char** arguments) {
     run.set_arg(STATISTICS, statistics);
     run.set_arg(IMAGE_BEATS, static_cast<uint32_t>((image.size() + bus_bytes - 1) / bus_bytes));
     run.set_arg(INPUT_BEATS, static_cast<uint32_t>(input.size() / bus_bytes));
-    run.set_arg(WORDS, static_cast<uint32_t>(words));
+    run.set_arg(SAMPLES, static_cast<uint32_t>(samples));
     run.set_arg(COMMAND, LOAD_AND_RUN);
     run.start();
     finish(run);
@@ -100,10 +100,10 @@ void infer(char** arguments) {
     if (record[1] != 0) throw std::runtime_error("the kernel reports status " + std::to_string(record[1]));
     outputs.sync(XCL_BO_SYNC_BO_FROM_DEVICE);
     std::ofstream output(output_path, std::ios::binary);
-    output.write(outputs.map<const char*>(), static_cast<std::streamsize>(words * output_bytes));
+    output.write(outputs.map<const char*>(), static_cast<std::streamsize>(samples * output_bytes));
     output.close();
     if (!output) throw std::runtime_error(output_path + ": cannot be written");
-    std::printf("%zu words in %u cycles\n", words, record[2]);
+    std::printf("%zu samples in %u cycles\n", samples, record[2]);
 }
 
 }  // namespace

@@ -4,25 +4,24 @@ python infer.py model.tcd inputs.npy outputs.npy xrt:0@kernel.xclbin
 """
 
 import sys
+from pathlib import Path
 
-import numpy as np
-
-from trencadis_host import ContainerError, DeviceError, InputError, Session
+from trencadis_format.command_line import reported
+from trencadis_format.files import load_array, save_array
+from trencadis_host import Session
 
 
 def main(model: str, inputs: str, outputs: str, device: str = "emulator") -> None:
     """Run inputs through a compiled model, and say what it took."""
     with Session(model, device) as session:
         name = session.get_inputs()[0].name
-        (results,) = session.run(None, {name: np.load(inputs)})
-        np.save(outputs, results)
+        (results,) = session.run(None, {name: load_array(Path(inputs))})
+        save_array(Path(outputs), results)
         print(session.statistics)
 
 
 if __name__ == "__main__":
     if len(sys.argv) not in (4, 5):
         sys.exit("usage: infer.py MODEL INPUTS OUTPUTS [DEVICE]")
-    try:
+    with reported("infer.py"):
         main(*sys.argv[1:])
-    except (ContainerError, DeviceError, InputError, OSError) as error:
-        sys.exit(f"infer.py: {error}")

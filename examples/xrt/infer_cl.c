@@ -46,8 +46,8 @@ int main(int count, char** arguments) {
     const unsigned char* xclbin = read_file(arguments[1], &xclbin_size);
     unsigned char* image = read_file(arguments[2], &image_size);
     unsigned char* input = read_file(arguments[3], &input_size);
-    const size_t words = input_size / strtoul(arguments[5], NULL, 10);
-    const size_t output_size = words * strtoul(arguments[6], NULL, 10);
+    const size_t samples = input_size / strtoul(arguments[5], NULL, 10);
+    const size_t output_size = samples * strtoul(arguments[6], NULL, 10);
     const size_t bus_bytes = strtoul(arguments[7], NULL, 10);
 
     cl_platform_id platform;
@@ -74,7 +74,7 @@ int main(int count, char** arguments) {
         check(clSetKernelArg(kernel, i, sizeof(cl_mem), &buffers[i]), "clSetKernelArg");
     }
     const cl_uint scalars[] = {(cl_uint)((image_size + bus_bytes - 1) / bus_bytes),
-                               (cl_uint)(input_size / bus_bytes), (cl_uint)words, LOAD_AND_RUN};
+                               (cl_uint)(input_size / bus_bytes), (cl_uint)samples, LOAD_AND_RUN};
     for (cl_uint i = 0; i < sizeof scalars / sizeof *scalars; ++i)
         check(clSetKernelArg(kernel, BUFFERS + i, sizeof(cl_uint), &scalars[i]), "clSetKernelArg");
 
@@ -101,7 +101,7 @@ int main(int count, char** arguments) {
         fprintf(stderr, "infer_cl: %s: cannot be written\n", arguments[4]);
         return 1;
     }
-    printf("%zu words in %u cycles\n", words, statistics[2]);
+    printf("%zu samples in %u cycles\n", samples, statistics[2]);
 
     for (cl_uint i = 0; i < BUFFERS; ++i) clReleaseMemObject(buffers[i]);
     clReleaseKernel(kernel);

@@ -1,8 +1,14 @@
 """Inference on overlay hardware, its simulation and its emulation."""
 
-from trencadis_host.device import DeviceError, MissingToolError, Statistics, UnknownDeviceError
+from trencadis_format.errors import ContainerError, InputError
+from trencadis_format.overlay import Overlay
+from trencadis_host.devices.protocol import (
+    DeviceError,
+    MissingToolError,
+    Statistics,
+    UnknownDeviceError,
+)
 from trencadis_host.session import NodeArg, Session
-from trencadis_hw.container import ContainerError, InputError, Overlay
 
 __all__ = [
     "ContainerError",

@@ -1,50 +1,30 @@
-"""A core: one engine or a chain of them, computing one word or two in lockstep."""
+"""A core: one engine or a chain of them, computing one sample or two in lockstep."""
 
 import itertools
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
-from amaranth.lib.wiring import In, Out
 
-from trencadis_hw import abi
-from trencadis_hw.config import KernelConfig
+from trencadis_format.config import KernelConfig
+from trencadis_format.widths import KEY_BITS
+from trencadis_hw.control.tokens import level_of
 from trencadis_hw.engine import Engine
-from trencadis_hw.feed import Feeder
-from trencadis_hw.feed_lists import ListFeeder
-from trencadis_hw.layouts import layout_of
-from trencadis_hw.lists import list_write_layout
-from trencadis_hw.load import LoadInterface, LoadSignature, load_bits
-from trencadis_hw.pack import Packer
-from trencadis_hw.streams import Queue, RegisterSlice, connect_streams
-from trencadis_hw.tokens import level_of
+from trencadis_hw.interface.core_ports import core_signature
+from trencadis_hw.interface.lists import list_write_layout
+from trencadis_hw.interface.load import LoadInterface, load_bits
+from trencadis_hw.interface.streams import Queue, RegisterSlice, connect_streams
+from trencadis_hw.transfer.feed import Feeder
+from trencadis_hw.transfer.feed_lists import ListFeeder
+from trencadis_hw.transfer.pack import Packer
 
-__all__ = ["Core", "core_signature"]
+__all__ = ["Core"]
 
 RAW_BITS = 32
 """Width of a sum on its way to the host."""
 
 
-def core_signature(config: KernelConfig) -> wiring.Signature:
-    """Ports of a core of a kernel."""
-    beats = stream.Signature(config.bus_bits)
-    members = {
-        "feed": In(layout_of(abi.FEED)),
-        "start": In(1),
-        "input_ended": In(1),
-        "overflow": Out(1),
-        "busy": Out(1),
-        "clear": In(1),
-        "cleared": Out(1),
-        "load": In(LoadSignature(load_bits(config.core))),
-    }
-    for word in range(config.core.words):
-        members[f"input_{word}"] = In(beats)
-        members[f"output_{word}"] = Out(beats)
-    return wiring.Signature(members)
-
-
 class Core(wiring.Component):
-    """Computes words: input beats in, output beats out, by itself.
+    """Computes samples: input beats in, output beats out, by itself.
 
     Parameters
     ----------
@@ -53,20 +33,18 @@ class Core(wiring.Component):
 
     Members
     -------
-    feed : In(abi.FEED)
+    feed : In(FEED)
         The image's input and output formats.
     start : In(1)
         Begin a run; the core must have been reset.
     input_ended : In(1)
-        All input words of the run have been handed to `input_0`, ...
+        All packed inputs of the run have been handed to `input`
     overflow, busy : Out(1)
         As in `Engine`; `busy` of the first engine.
     clear, cleared : In(1), Out(1)
         As in `Engine`.
-    input_0, ... : In(stream of beats)
-        Input words, for every word in lockstep.
-    output_0, ... : Out(stream of beats)
-        Output words.
+    input, output : In, Out(array of stream of beats)
+        Packed inputs and outputs, one stream per sample in lockstep.
     load : In(LoadSignature)
         Image rows.
     """
@@ -78,6 +56,8 @@ class Core(wiring.Component):
     busy: Signal
     clear: Signal
     cleared: Signal
+    input: list[stream.Interface]
+    output: list[stream.Interface]
     load: LoadInterface
 
     def __init__(self, config: KernelConfig) -> None:
@@ -88,10 +68,12 @@ class Core(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         config = self._config.core
-        words = config.words
+        batch_lanes = config.batch_lanes
         engines = []
         for number, engine_config in enumerate(config.engines):
-            engine = Engine(engine_config, words=words, load_bits=self._load_bits, engine=number)
+            engine = Engine(
+                engine_config, batch_lanes=batch_lanes, load_bits=self._load_bits, engine=number
+            )
             m.submodules[f"engine_{number}"] = engine
             wiring.connect(m, wiring.flipped(self.load), engine.load)
             m.d.comb += [engine.start.eq(self.start), engine.clear.eq(self.clear)]
@@ -102,14 +84,13 @@ class Core(wiring.Component):
                 after.outside_reserve.eq(before.next_reserve),
                 before.next_reserved.eq(after.reserved),
             ]
-            for word in range(words):
-                for kind in ("", "whole_"):
+            for sample in range(batch_lanes):
+                paths = zip(before.leave[sample], after.enter[sample], strict=True)
+                for path, (leave, enter) in enumerate(paths):
                     # No logic reaches from one engine into another.
                     border = RegisterSlice(list_write_layout())
-                    m.submodules[f"border_{number}_{kind}{word}"] = border
-                    leave = getattr(before, f"{kind}leave_{word}")
+                    m.submodules[f"border_{number}_{sample}_{path}"] = border
                     connect_streams(m, source=leave, sink=border.i)
-                    enter = getattr(after, f"{kind}enter_{word}")
                     connect_streams(m, source=border.o, sink=enter)
         first, last = engines[0], engines[-1]
         m.d.comb += [
@@ -124,64 +105,66 @@ class Core(wiring.Component):
     def _feed(self, m: Module, engine: Engine) -> None:
         """Input beats into the first engine's dense input, or its lists.
 
-        A buffer is reserved when a group's first word begins. If the words run out before the
+        A buffer is reserved when a group's first sample begins. If the samples run out before the
         group is full, the rest of it is declared filled with whatever is there.
         """
         config = self._config
         depth = config.core.engines[0].dense_values
         in_map = self.feed.in_map
-        begun = Signal(config.core.words)
-        permit = Signal(config.core.words)
-        for word in range(config.core.words):
-            m.submodules[f"input_{word}"] = queue = Queue(config.bus_bits, config.input_beats)
-            m.submodules[f"feeder_{word}"] = feeder = Feeder(bus_bits=config.bus_bits, depth=depth)
-            connect_streams(m, source=wiring.flipped(getattr(self, f"input_{word}")), sink=queue.i)
-            word_begun: Value = feeder.begun
+        begun = Signal(config.core.batch_lanes)
+        permit = Signal(config.core.batch_lanes)
+        for sample in range(config.core.batch_lanes):
+            m.submodules[f"input_{sample}"] = queue = Queue(config.bus_bits, config.input_beats)
+            m.submodules[f"feeder_{sample}"] = feeder = Feeder(
+                bus_bits=config.bus_bits, depth=depth
+            )
+            connect_streams(m, source=wiring.flipped(self.input[sample]), sink=queue.i)
+            sample_begun: Value = feeder.begun
             if config.core.sparse_input:
-                word_begun |= self._feed_lists(m, word, engine, queue, feeder).begun
+                sample_begun |= self._feed_lists(m, sample, engine, queue, feeder).begun
             else:
                 connect_streams(m, source=queue.o, sink=feeder.beats)
-            missing = Signal(name=f"missing_{word}")
-            # Words that have begun and are not yet in their buffer.
-            filling = Signal(2, name=f"filling_{word}")
-            filled = engine.filled[word].bit_select(in_map, 1)
-            m.d.sync += filling.eq(filling + begun[word] - (filled & ~missing))
+            missing = Signal(name=f"missing_{sample}")
+            # Samples that have begun and are not yet in their buffer.
+            filling = Signal(2, name=f"filling_{sample}")
+            filled = engine.filled[sample].bit_select(in_map, 1)
+            m.d.sync += filling.eq(filling + begun[sample] - (filled & ~missing))
             m.d.comb += [
                 feeder.feed.eq(self.feed),
-                begun[word].eq(word_begun),
-                engine.dense_enables[word].eq(feeder.enable),
-                engine.dense_addresses[word].eq(feeder.address),
-                engine.dense_values[word].eq(feeder.value),
-                engine.outside_fill[word].eq((feeder.done | missing) << in_map),
+                begun[sample].eq(sample_begun),
+                engine.dense_enables[sample].eq(feeder.enable),
+                engine.dense_addresses[sample].eq(feeder.address),
+                engine.dense_values[sample].eq(feeder.value),
+                engine.outside_fill[sample].eq((feeder.done | missing) << in_map),
             ]
-            if word == 0:
+            if sample == 0:
                 room = level_of(engine.reserved, in_map) < self.feed.buffers
                 m.d.comb += [
                     feeder.allowed.eq(room & ~permit.any()),
-                    # A word in the queue has no buffer reserved yet, but will arrive.
+                    # A sample in the queue has no buffer reserved yet, but will arrive.
                     engine.input_ended.eq(self.input_ended & ~queue.o.valid),
                 ]
             else:
                 m.d.comb += [
-                    feeder.allowed.eq(permit[word]),
-                    # Fills are counted: one that overtook a word under way would pass for it.
-                    missing.eq(permit[word] & self.input_ended & ~queue.o.valid & (filling == 0)),
+                    feeder.allowed.eq(permit[sample]),
+                    # Fills are counted: one that overtook a sample under way would pass for it.
+                    missing.eq(permit[sample] & self.input_ended & ~queue.o.valid & (filling == 0)),
                 ]
-                with m.If(begun[word] | missing):
-                    m.d.sync += permit[word].eq(0)
+                with m.If(begun[sample] | missing):
+                    m.d.sync += permit[sample].eq(0)
         m.d.comb += engine.outside_reserve.eq(begun[0] << in_map)
         with m.If(begun[0]):
             m.d.sync += permit.eq(~1)
 
     def _feed_lists(
-        self, m: Module, word: int, engine: Engine, queue: Queue, feeder: Feeder
+        self, m: Module, sample: int, engine: Engine, queue: Queue, feeder: Feeder
     ) -> ListFeeder:
-        """The way of a sparse input beside that of a dense one; a word takes one of the two."""
+        """The way of a sparse input beside that of a dense one; a sample takes one of the two."""
         config = self._config
         lists = ListFeeder(
             config.core.engines[0], bus_bits=config.bus_bits, load_bits=self._load_bits
         )
-        m.submodules[f"lists_{word}"] = lists
+        m.submodules[f"lists_{sample}"] = lists
         wiring.connect(m, wiring.flipped(self.load), lists.load)
         sparse = self.feed.sparse
         m.d.comb += [
@@ -193,39 +176,37 @@ class Core(wiring.Component):
             feeder.beats.valid.eq(queue.o.valid & ~sparse),
             queue.o.ready.eq(Mux(sparse, lists.beats.ready, feeder.beats.ready)),
         ]
-        connect_streams(m, source=lists.writes, sink=getattr(engine, f"enter_{word}"))
+        connect_streams(m, source=lists.writes, sink=engine.enter[sample][0])
         return lists
 
     def _pack(self, m: Module, engine: Engine) -> None:
         """Keys or sums of the last engine into output beats."""
         config = self._config
         requantisers = config.core.engines[-1].requantisers
-        piece_bits = abi.KEY_BITS * requantisers
-        per_group = RAW_BITS // abi.KEY_BITS
+        piece_bits = KEY_BITS * requantisers
+        per_group = RAW_BITS // KEY_BITS
         number = Signal(range(per_group))
         packers = []
-        for word in range(config.core.words):
+        for sample in range(config.core.batch_lanes):
             packer = Packer(
                 piece_bits=piece_bits, bus_bits=config.bus_bits, depth=config.output_beats
             )
-            m.submodules[f"packer_{word}"] = packer
+            m.submodules[f"packer_{sample}"] = packer
             packers.append(packer)
             m.d.comb += packer.feed.eq(self.feed)
-            connect_streams(
-                m, source=packer.beats, sink=wiring.flipped(getattr(self, f"output_{word}"))
-            )
+            connect_streams(m, source=packer.beats, sink=wiring.flipped(self.output[sample]))
         room = Cat(packer.pieces.ready for packer in packers).all()
         raw = engine.raw
         m.d.comb += raw.ready.eq(room & (number == per_group - 1))
         with m.If(raw.valid & room):
             m.d.sync += number.eq(number + 1)
-        for word, packer in enumerate(packers):
-            host = getattr(engine, f"host_{word}")
-            sums = Signal(RAW_BITS * requantisers, name=f"sums_{word}")
+        for sample, packer in enumerate(packers):
+            host = engine.host[sample]
+            sums = Signal(RAW_BITS * requantisers, name=f"sums_{sample}")
             for i in range(requantisers):
-                extended = Signal(signed(RAW_BITS), name=f"sum_{word}_{i}")
+                extended = Signal(signed(RAW_BITS), name=f"sum_{sample}_{i}")
                 m.d.comb += [
-                    extended.eq(raw.payload.sums[word][i]),
+                    extended.eq(raw.payload.sums[sample][i]),
                     sums.word_select(i, RAW_BITS).eq(extended),
                 ]
             with m.If(raw.valid):

@@ -4,25 +4,23 @@ from amaranth.hdl import Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from trencadis_hw import abi
-from trencadis_hw.banked_array import BankedArray
-from trencadis_hw.config import EngineConfig
-from trencadis_hw.emit import piece_shape
-from trencadis_hw.lane import Lane
-from trencadis_hw.lists import list_write_layout
-from trencadis_hw.load import LoadInterface, LoadSignature, narrow_load
-from trencadis_hw.memories import DenseMemory, WeightMemory
-from trencadis_hw.output_stage import OutputStage
-from trencadis_hw.sequencer import Sequencer
-from trencadis_hw.serialise import group_layout
-from trencadis_hw.streams import connect_streams, delay
-from trencadis_hw.tokens import MapTokens, levels_layout
-from trencadis_hw.tree_array import TreeArray
+from trencadis_format.config import EngineConfig
+from trencadis_format.timing import LIST_WRITE_LATENCY
+from trencadis_format.widths import MAP_COUNT, VALUE_BITS
+from trencadis_hw.array.banked_array import BankedArray
+from trencadis_hw.array.lane import Lane
+from trencadis_hw.array.memories import DenseMemory, WeightMemory
+from trencadis_hw.array.tree_array import TreeArray
+from trencadis_hw.control.sequencer import Sequencer
+from trencadis_hw.control.tokens import MapTokens, levels_layout
+from trencadis_hw.interface.lists import list_write_layout
+from trencadis_hw.interface.load import LoadInterface, LoadSignature, narrow_load
+from trencadis_hw.interface.streams import connect_streams, delay
+from trencadis_hw.output.emit import piece_shape
+from trencadis_hw.output.serialise import group_layout
+from trencadis_hw.output.stage import WRITE_PATHS, OutputStage
 
 __all__ = ["Engine", "array_class"]
-
-WRITE_LATENCY = 4
-"""Cycles from a list write on the lanes' bus until the entry can be read."""
 
 
 def array_class(config: EngineConfig) -> type[BankedArray] | type[TreeArray]:
@@ -31,14 +29,14 @@ def array_class(config: EngineConfig) -> type[BankedArray] | type[TreeArray]:
 
 
 class Engine(wiring.Component):
-    """One engine of a core, for all words of the core.
+    """One engine of a core, for all samples of the core.
 
     Parameters
     ----------
     config : EngineConfig
         The engine.
-    words : int
-        Words in lockstep.
+    batch_lanes : int
+        Samples in lockstep.
     load_bits, engine : int
         Width of the load bus, and the engine's number on it.
 
@@ -57,16 +55,16 @@ class Engine(wiring.Component):
     outside_reserve, outside_fill, reserved : In, In, Out
         Tokens of maps that are filled from outside, as in `MapTokens`.
     filled : Out(array of MAP_COUNT bits)
-        Maps that are complete in this cycle, for every word.
+        Maps that are complete in this cycle, for every sample.
     dense_enables, dense_addresses, dense_values : In
-        Values of the dense input to store, a word each.
-    enter_0, whole_enter_0, ... : In(stream of list_write_layout)
-        List entries from the engine before, two streams a word.
-    leave_0, whole_leave_0, ... : Out(stream of list_write_layout)
-        List entries for the next engine, two streams a word.
+        Values of the dense input to store, one per sample.
+    enter : In(array of stream of list_write_layout)
+        List entries from the engine before, `WRITE_PATHS` streams per sample.
+    leave : Out(array of stream of list_write_layout)
+        List entries for the next engine, `WRITE_PATHS` streams per sample.
     next_reserve, next_reserved : Out, In
         Tokens of the next engine.
-    host_0, ..., raw : Out(stream)
+    host, raw : Out(stream)
         As in `OutputStage`.
     load : In(LoadSignature)
         Image rows.
@@ -88,15 +86,21 @@ class Engine(wiring.Component):
     dense_values: data.View
     next_reserve: Signal
     next_reserved: data.View
+    enter: list[list[stream.Interface]]
+    leave: list[list[stream.Interface]]
+    host: list[stream.Interface]
     raw: stream.Interface
     load: LoadInterface
 
-    def __init__(self, config: EngineConfig, *, words: int, load_bits: int, engine: int) -> None:
+    def __init__(
+        self, config: EngineConfig, *, batch_lanes: int, load_bits: int, engine: int
+    ) -> None:
         self._config = config
-        self._words = words
+        self._batch_lanes = batch_lanes
         self._load_bits = load_bits
         self._engine = engine
         address = range(max(2, config.dense_values))
+        writes = stream.Signature(list_write_layout())
         members = {
             "start": In(1),
             "input_ended": In(1),
@@ -105,34 +109,33 @@ class Engine(wiring.Component):
             "busy": Out(1),
             "clear": In(1),
             "cleared": Out(1),
-            "outside_reserve": In(abi.MAP_COUNT),
-            "outside_fill": In(data.ArrayLayout(abi.MAP_COUNT, words)),
+            "outside_reserve": In(MAP_COUNT),
+            "outside_fill": In(data.ArrayLayout(MAP_COUNT, batch_lanes)),
             "reserved": Out(levels_layout()),
-            "filled": Out(data.ArrayLayout(abi.MAP_COUNT, words)),
-            "dense_enables": In(words),
-            "dense_addresses": In(data.ArrayLayout(address, words)),
-            "dense_values": In(data.ArrayLayout(signed(abi.VALUE_BITS), words)),
-            "next_reserve": Out(abi.MAP_COUNT),
+            "filled": Out(data.ArrayLayout(MAP_COUNT, batch_lanes)),
+            "dense_enables": In(batch_lanes),
+            "dense_addresses": In(data.ArrayLayout(address, batch_lanes)),
+            "dense_values": In(data.ArrayLayout(signed(VALUE_BITS), batch_lanes)),
+            "next_reserve": Out(MAP_COUNT),
             "next_reserved": In(levels_layout()),
-            "raw": Out(stream.Signature(group_layout(config, words))),
+            "enter": In(writes).array(batch_lanes, WRITE_PATHS),
+            "leave": Out(writes).array(batch_lanes, WRITE_PATHS),
+            "host": Out(stream.Signature(piece_shape(config))).array(batch_lanes),
+            "raw": Out(stream.Signature(group_layout(config, batch_lanes))),
             "load": In(LoadSignature(load_bits)),
         }
-        for word in range(words):
-            members[f"host_{word}"] = Out(stream.Signature(piece_shape(config)))
-            for source in ("", "whole_"):
-                writes = stream.Signature(list_write_layout())
-                members[f"{source}enter_{word}"] = In(writes)
-                members[f"{source}leave_{word}"] = Out(writes)
         super().__init__(members)
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        config, words, load_bits = self._config, self._words, self._load_bits
+        config, batch_lanes, load_bits = self._config, self._batch_lanes, self._load_bits
         load = narrow_load(m, self.load, self.load.engine == self._engine, name="own_load")
 
-        m.submodules.tokens = tokens = MapTokens(words)
+        m.submodules.tokens = tokens = MapTokens(batch_lanes)
         m.submodules.sequencer = sequencer = Sequencer(config, load_bits=load_bits)
-        m.submodules.output = output = OutputStage(config, words=words, load_bits=load_bits)
+        m.submodules.output = output = OutputStage(
+            config, batch_lanes=batch_lanes, load_bits=load_bits
+        )
         m.d.comb += [
             sequencer.start.eq(self.start),
             sequencer.input_ended.eq(self.input_ended),
@@ -169,8 +172,8 @@ class Engine(wiring.Component):
         # Lanes, their weights, and the dense input that equal lanes of all groups share.
         lanes, weights = [], []
         for number in range(config.lanes):
-            lane = Lane(config, words=words, load_bits=load_bits)
-            weight = WeightMemory(config, words=words, load_bits=load_bits)
+            lane = Lane(config, batch_lanes=batch_lanes, load_bits=load_bits)
+            weight = WeightMemory(config, batch_lanes=batch_lanes, load_bits=load_bits)
             m.submodules[f"lane_{number}"] = lane
             m.submodules[f"weights_{number}"] = weight
             m.d.comb += [
@@ -186,17 +189,17 @@ class Engine(wiring.Component):
         m.d.comb += sequencer.ended.eq(Cat(lane.ended for lane in lanes).all())
 
         if config.dense_values:
-            for word in range(words):
-                address, value = Signal(range(config.dense_values)), Signal(signed(abi.VALUE_BITS))
+            for sample in range(batch_lanes):
+                address, value = Signal(range(config.dense_values)), Signal(signed(VALUE_BITS))
                 enable = Signal()
                 m.d.sync += [
-                    enable.eq(self.dense_enables[word] | clearing),
-                    address.eq(Mux(clearing, clear_address, self.dense_addresses[word])),
-                    value.eq(Mux(clearing, 0, self.dense_values[word])),
+                    enable.eq(self.dense_enables[sample] | clearing),
+                    address.eq(Mux(clearing, clear_address, self.dense_addresses[sample])),
+                    value.eq(Mux(clearing, 0, self.dense_values[sample])),
                 ]
                 for number in range(config.group_lanes):
                     dense = DenseMemory(config.dense_values)
-                    m.submodules[f"dense_{word}_{number}"] = dense
+                    m.submodules[f"dense_{sample}_{number}"] = dense
                     m.d.comb += [
                         dense.address.eq(lanes[number].dense_address),
                         dense.write_enable.eq(enable),
@@ -204,7 +207,7 @@ class Engine(wiring.Component):
                         dense.write_value.eq(value),
                     ]
                     for lane in lanes[number :: config.group_lanes]:
-                        m.d.comb += lane.dense_values[word].eq(dense.value)
+                        m.d.comb += lane.dense_values[sample].eq(dense.value)
 
         # The arrays.
         step = delay(
@@ -212,50 +215,49 @@ class Engine(wiring.Component):
         )
         last = Signal(Lane.latency + WeightMemory.latency)
         m.d.sync += last.eq(Cat(sequencer.step.last, last))
-        for word in range(words):
+        for sample in range(batch_lanes):
             array = array_class(config)(config)
-            m.submodules[f"array_{word}"] = array
+            m.submodules[f"array_{sample}"] = array
             m.d.comb += [
                 Value.cast(array.step).eq(step),
                 array.step.last.eq(last[-1]),
-                output.beats[word].eq(array.beat),
+                output.beats[sample].eq(array.beat),
             ]
-            if word == 0:
+            if sample == 0:
                 m.d.comb += output.valid.eq(array.valid)
             for number, (lane, weight) in enumerate(zip(lanes, weights, strict=True)):
                 value = delay(
-                    m, lane.values[word], WeightMemory.latency, name=f"value_{word}_{number}"
+                    m, lane.values[sample], WeightMemory.latency, name=f"value_{sample}_{number}"
                 )
                 m.d.comb += [
                     array.values[number].eq(value),
-                    array.weights[number].eq(weight.weights[word]),
+                    array.weights[number].eq(weight.weights[sample]),
                 ]
 
-        for word in range(words):
-            self._route_writes(m, word, output, lanes, tokens, clearing, clear_address)
+        for sample in range(batch_lanes):
+            self._route_writes(m, sample, output, lanes, tokens, clearing, clear_address)
             connect_streams(
                 m,
-                source=getattr(output, f"host_{word}"),
-                sink=wiring.flipped(getattr(self, f"host_{word}")),
+                source=output.host[sample],
+                sink=wiring.flipped(self.host[sample]),
             )
         return m
 
     def _route_writes(
         self,
         m: Module,
-        word: int,
+        sample: int,
         output: OutputStage,
         lanes: list[Lane],
         tokens: MapTokens,
         clearing: Signal,
         clear_address: Signal,
     ) -> None:
-        """Bring all list writes of a word to the lanes, the first source that has one first."""
+        """Bring all list writes of a sample to the lanes, the first source that has one first."""
         sources: list[stream.Interface] = []
-        for kind in ("", "whole_"):
-            emitted = getattr(output, f"{kind}writes_{word}")
-            leave = getattr(self, f"{kind}leave_{word}")
-            own = stream.Signature(list_write_layout()).create(path=(f"{kind}own_{word}",))
+        paths = zip(output.writes[sample], self.enter[sample], self.leave[sample], strict=True)
+        for path, (emitted, enter, leave) in enumerate(paths):
+            own = stream.Signature(list_write_layout()).create(path=(f"own_{sample}_{path}",))
             m.d.comb += [
                 own.payload.eq(emitted.payload.write),
                 leave.payload.eq(emitted.payload.write),
@@ -263,10 +265,10 @@ class Engine(wiring.Component):
                 leave.valid.eq(emitted.valid & emitted.payload.next),
                 emitted.ready.eq(Mux(emitted.payload.next, leave.ready, own.ready)),
             ]
-            sources += [own, getattr(self, f"{kind}enter_{word}")]
+            sources += [own, enter]
 
-        write = Signal(list_write_layout(), name=f"write_{word}", reset_less=True)
-        enable, final = Signal(name=f"enable_{word}"), Signal(name=f"final_{word}")
+        write = Signal(list_write_layout(), name=f"write_{sample}", reset_less=True)
+        enable, final = Signal(name=f"enable_{sample}"), Signal(name=f"final_{sample}")
         m.d.sync += [enable.eq(0), final.eq(0)]
         taken: Value = clearing
         for source in sources:
@@ -288,12 +290,12 @@ class Engine(wiring.Component):
                 write.entry.value.eq(0),
             ]
         for lane in lanes:
-            m.d.comb += [lane.write_enables[word].eq(enable), lane.writes[word].eq(write)]
+            m.d.comb += [lane.write_enables[sample].eq(enable), lane.writes[sample].eq(write)]
 
         done = final
-        for i in range(WRITE_LATENCY):
-            later = Signal(name=f"done_{word}_{i}")
+        for i in range(LIST_WRITE_LATENCY):
+            later = Signal(name=f"done_{sample}_{i}")
             m.d.sync += later.eq(done)
             done = later
-        done_map = delay(m, write.map, WRITE_LATENCY, name=f"done_map_{word}")
-        m.d.comb += tokens.fill[word].eq((done << done_map) | self.outside_fill[word])
+        done_map = delay(m, write.map, LIST_WRITE_LATENCY, name=f"done_map_{sample}")
+        m.d.comb += tokens.fill[sample].eq((done << done_map) | self.outside_fill[sample])

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 
 from amaranth.back import verilog
 
-from trencadis_hw.config import KernelConfig
+from trencadis_format.config import KernelConfig
 from trencadis_hw.core import Core
 from trencadis_hw.kernel import CORE_NAME, Kernel
+from trencadis_hw.maps.core import MapCore
 
 __all__ = ["KERNEL_NAME", "kernel_verilog", "loop_over_zeros", "merge_equal_modules"]
 
@@ -35,7 +36,8 @@ def kernel_verilog(config: KernelConfig) -> str:
     """The Verilog of a kernel; the same text for the same configuration, wherever it is made."""
     with _no_collection():
         text = verilog.convert(Kernel(config), name=KERNEL_NAME, emit_src=False)
-        core = verilog.convert(Core(config), name=CORE_NAME, emit_src=False)
+        made = Core(config) if config.core.map is None else MapCore(config)
+        core = verilog.convert(made, name=CORE_NAME, emit_src=False)
     text += core[core.index("(* ") :]
     # A process that reads nothing never runs in simulation; bits left at 0 do not need it to.
     if found := _CONSTANT_PROCESS.search(text):

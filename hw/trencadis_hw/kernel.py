@@ -1,4 +1,4 @@
-"""The XRT kernel: several cores behind one AXI4 port, controlled through AXI4-Lite."""
+"""The XRT kernel: several cores on one AXI4 port, controlled through AXI4-Lite."""
 
 from typing import Any
 
@@ -16,17 +16,18 @@ from amaranth.hdl import (
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from trencadis_hw import abi
+from trencadis_format.config import KernelConfig
+from trencadis_format.image import Target
+from trencadis_format.layer_tables import FEED
 from trencadis_hw.axi.full import AxiReader, AxiReadSignature, AxiWriter, AxiWriteSignature
 from trencadis_hw.axi.lite import ARGUMENTS, AxiLiteSignature, ControlRegisters
-from trencadis_hw.config import KernelConfig
-from trencadis_hw.core import core_signature
-from trencadis_hw.distribute import Collector, Distributor
-from trencadis_hw.layouts import layout_of
-from trencadis_hw.load import LoadSignature, load_bits
-from trencadis_hw.loader import ImageLoader
-from trencadis_hw.run_control import RunControl
-from trencadis_hw.streams import connect_streams
+from trencadis_hw.control.distribute import Collector, Distributor
+from trencadis_hw.control.loader import ImageLoader
+from trencadis_hw.control.run_control import RunControl
+from trencadis_hw.interface.core_ports import core_signature
+from trencadis_hw.interface.layouts import layout_of
+from trencadis_hw.interface.load import LoadSignature, load_bits
+from trencadis_hw.interface.streams import connect_streams
 
 __all__ = ["CONTROL_PREFIX", "CORE_NAME", "MEMORY_PREFIX", "Kernel"]
 
@@ -53,10 +54,10 @@ def _ports(config: KernelConfig) -> dict[str, wiring.Member]:
 class Kernel(wiring.Component):
     """An XRT RTL kernel with `ap_ctrl_hs` control.
 
-    A start loads an image, or computes `words` words, or both, as `abi.Command` says; it ends with
-    `abi.STATISTICS` written to memory. Words go to cores in turn, as many at once as a core has in
-    lockstep. Input and output words lie one after the other, each padded to whole beats. Cores are
-    instances of a module `CORE_NAME`, which is not part of the kernel.
+    A start loads an image, or computes `samples` inputs, or both, as `Command` says; it ends with
+    `STATISTICS` written to memory. Samples go to cores in turn, as many at once as a core has in
+    lockstep. Packed inputs and outputs lie one after the other, each padded to whole beats. Cores
+    are instances of a module `CORE_NAME`, which is not part of the kernel.
 
     Parameters
     ----------
@@ -116,22 +117,22 @@ class Kernel(wiring.Component):
         m.d.sync += [
             getattr(load, name).eq(getattr(loader.load, name)) for name in load.signature.members
         ]
-        feed = Signal(layout_of(abi.FEED), reset_less=True)
-        with m.If(load.enable & (load.target == abi.Target.FEED)):
+        feed = Signal(layout_of(FEED), reset_less=True)
+        with m.If(load.enable & (load.target == Target.FEED)):
             m.d.sync += feed.eq(load.data)
         m.d.comb += run.out_beats.eq(feed.out_beats)
 
-        ways = config.cores * config.core.words
+        ways = config.cores * config.core.batch_lanes
         m.submodules.distributor = distributor = Distributor(config.bus_bits, ways)
         m.submodules.collector = collector = Collector(config.bus_bits, ways)
         m.d.comb += [
             distributor.enable.eq(run.running),
-            distributor.words.eq(control.words),
+            distributor.samples.eq(control.samples),
             distributor.beats.eq(feed.beats),
             collector.enable.eq(run.running),
-            collector.words.eq(control.words),
+            collector.samples.eq(control.samples),
             collector.beats.eq(feed.out_beats),
-            run.words_done.eq(collector.done),
+            run.samples_done.eq(collector.done),
         ]
         with m.If(run.loading):
             connect_streams(m, source=reader.beats, sink=loader.beats)
@@ -155,17 +156,17 @@ class Kernel(wiring.Component):
                 core.input_ended.eq(distributor.ended),
                 core.clear.eq(loader.clear),
             ]
-            for word in range(config.core.words):
-                way = number * config.core.words + word
+            for sample in range(config.core.batch_lanes):
+                way = number * config.core.batch_lanes + sample
                 connect_streams(
                     m,
-                    source=getattr(distributor, f"o_{way}"),
-                    sink=getattr(core, f"input_{word}"),
+                    source=distributor.o[way],
+                    sink=core.input[sample],
                 )
                 connect_streams(
                     m,
-                    source=getattr(core, f"output_{word}"),
-                    sink=getattr(collector, f"i_{way}"),
+                    source=core.output[sample],
+                    sink=collector.i[way],
                 )
             cores.append(core)
         m.d.comb += [

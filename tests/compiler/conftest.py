@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from trencadis_compiler.ir import Network
-from trencadis_compiler.reference import evaluate
+from trencadis_compiler.exact.reference import evaluate
+from trencadis_compiler.ir.network import Network
+from trencadis_format.onnxruntime_door import Mode, open_session
 
 Array = npt.NDArray[Any]
 
@@ -123,13 +123,7 @@ def writer(tmp_path: Path) -> Callable[..., Writer]:
 
 
 def run_onnxruntime(path: Path, inputs: Array) -> Array:
-    options = onnxruntime.SessionOptions()
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.log_severity_level = 4
-    options.intra_op_num_threads = 1
-    session: Any = onnxruntime.InferenceSession(
-        str(path), options, providers=["CPUExecutionProvider"]
-    )
+    session = open_session(path, Mode.PLAIN, threads=1)
     declared = session.get_inputs()[0]
     size = declared.shape[0] if isinstance(declared.shape[0], int) else len(inputs)
     parts = [inputs[i : i + size] for i in range(0, len(inputs), size)]
@@ -137,14 +131,17 @@ def run_onnxruntime(path: Path, inputs: Array) -> Array:
 
 
 def run_reference(network: Network, inputs: Array) -> Array:
-    first, last = network.layers[0], network.layers[-1]
+    first, last = network.input, network.producer(network.output.name)
+    assert first.quantisation is not None
+    assert last is not None
     if inputs.dtype.kind == "f":
-        keys = np.rint(inputs.astype(np.float64) / float(first.input.scale)) + first.input.zero_key
+        keys = np.rint(inputs.astype(np.float64) / float(first.quantisation.scale))
+        keys += first.quantisation.zero_key
         keys = np.clip(keys, 0, 255).astype(np.int64)
     else:
-        keys = inputs.astype(np.int64) + first.input.key_offset
-    sizes = dict(zip("CHW", first.in_shape, strict=True))
-    axes = network.input_axes + "".join(axis for axis in "CHW" if axis not in network.input_axes)
+        keys = inputs.astype(np.int64) + first.quantisation.key_offset
+    sizes = dict(zip("CHW", first.shape, strict=True))
+    axes = first.axes + "".join(axis for axis in "CHW" if axis not in first.axes)
     keys = keys.reshape(len(inputs), *(sizes[axis] for axis in axes))
     keys = keys.transpose(0, *(1 + axes.index(axis) for axis in "CHW"))
     result = evaluate(network, keys)
@@ -153,14 +150,14 @@ def run_reference(network: Network, inputs: Array) -> Array:
         scale = np.array(last.weight_scale, np.float64) * float(last.input.scale)
         offset = np.array([float(number) for number in last.bias])
         result = result * scale.reshape(channels) + offset.reshape(channels)
-    elif network.output_integer:
+    elif network.output.integer:
         result = result - last.output.key_offset
     else:
         result = (result - last.output.zero_key).astype(np.float32) * last.output.scale
-    axes = network.output_axes + "".join(a for a in "CHW" if a not in network.output_axes)
+    axes = network.output.axes + "".join(a for a in "CHW" if a not in network.output.axes)
     result = result.transpose(0, *(1 + "CHW".index(axis) for axis in axes))
-    shape = [size for size in network.output.shape[1:] if size is not None]
-    return result.reshape(len(inputs), *shape).astype(network.output.dtype)
+    shape = [size for size in network.output.tensor.shape[1:] if size is not None]
+    return result.reshape(len(inputs), *shape).astype(network.output.tensor.dtype)
 
 
 @pytest.fixture

@@ -10,15 +10,18 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trencadis_host import InputError, Session, faults
-from trencadis_host.device import DeviceOptions
-from trencadis_hw.container import Overlay
-from trencadis_sim.device import open_device as open_simulator
-from trencadis_sim.emulator import open_device as open_emulator
+from trencadis_format.overlay import Overlay
+from trencadis_host import InputError, Session
+from trencadis_host import errors as faults
+from trencadis_host.devices.cpu.device import open_device as open_cpu
+from trencadis_host.devices.emulator.device import open_device as open_emulator
+from trencadis_host.devices.protocol import DeviceOptions
 from trencadis_sim.hw_emu.device import open_device as open_hw_emu
+from trencadis_sim.verilated.device import open_device as open_simulator
 
 OPENERS: dict[str, tuple[Callable[..., Any], str]] = {
     "emulator": (open_emulator, ""),
+    "cpu": (open_cpu, ""),
     "sim": (open_simulator, ""),
     "hw_emu": (open_hw_emu, ""),
     "hw_emu:2x2": (open_hw_emu, "2x2"),
@@ -28,7 +31,7 @@ OPENERS: dict[str, tuple[Callable[..., Any], str]] = {
 @pytest.fixture(
     scope="module",
     params=[
-        pytest.param(name, marks=[] if name == "emulator" else [pytest.mark.rtl])
+        pytest.param(name, marks=[] if name in ("emulator", "cpu") else [pytest.mark.rtl])
         for name in OPENERS
     ],
 )
@@ -59,23 +62,23 @@ def session(device: Any, image: Path, monkeypatch: pytest.MonkeyPatch) -> Iterat
 
 
 @pytest.mark.parametrize("count", [1, 2, 7, 50])
-def test_results_are_those_of_the_emulator(device, words, expected, count: int) -> None:
-    packed = words(count, seed=count)
+def test_results_are_those_of_the_emulator(device, samples, expected, count: int) -> None:
+    packed = samples(count, seed=count)
     results, statistics = device.run(packed)
     assert results.dtype == np.uint8
     assert np.array_equal(results, expected(packed))
-    assert statistics.words == count
+    assert statistics.samples == count
 
 
-def test_cycles_are_counted_in_the_kernel(device, words) -> None:
-    device.run(words(16))
-    _, statistics = device.run(words(16))
-    if device.name == "emulator":
+def test_cycles_are_counted_in_the_kernel(device, samples) -> None:
+    device.run(samples(16))
+    _, statistics = device.run(samples(16))
+    if device.name == "emulator" or device.name.startswith("cpu:"):
         assert statistics.cycles is None
         return
     assert statistics.load_cycles == 0
     assert 0 < statistics.busy_cycles < statistics.cycles
-    # The array needs as long for every word, and nothing else takes longer.
+    # The array needs as long for every sample, and nothing else takes longer.
     units = getattr(device, "units", 1)
     assert statistics.output_interval == pytest.approx(35 / units, rel=0.1)
 
@@ -114,7 +117,9 @@ def test_wrong_inputs_are_refused_at_once(session: Session) -> None:
         session.submit(None, {"x": np.zeros((1, 15), np.float32)})
 
 
-SIMULATED = [pytest.param(name, marks=pytest.mark.rtl) for name in OPENERS if name != "emulator"]
+SIMULATED = [
+    pytest.param(name, marks=pytest.mark.rtl) for name in OPENERS if name not in ("emulator", "cpu")
+]
 
 
 @pytest.fixture(params=SIMULATED)
@@ -131,31 +136,31 @@ def opener(
 
 
 @pytest.mark.usefixtures("ctrl_c")
-def test_the_run_after_ctrl_c_is_right(opener, words, expected) -> None:
+def test_the_run_after_ctrl_c_is_right(opener, samples, expected) -> None:
     main = threading.main_thread().ident
     assert main is not None
     with opener(60) as device:
-        device.run(words(1))
+        device.run(samples(1))
         timer = threading.Timer(0.2, signal.pthread_kill, (main, signal.SIGINT))
         timer.start()
         with pytest.raises(KeyboardInterrupt):
-            device.run(words(100_000))
-        packed = words(5, seed=1)
+            device.run(samples(100_000))
+        packed = samples(5, seed=1)
         assert np.array_equal(device.run(packed)[0], expected(packed))
 
 
-def test_the_run_after_one_that_takes_too_long_is_right(opener, words, expected) -> None:
+def test_the_run_after_one_that_takes_too_long_is_right(opener, samples, expected) -> None:
     with opener(1) as device:
-        device.run(words(1))
+        device.run(samples(1))
         with pytest.raises(faults.DeviceTimeoutError, match=r"no result after 1 s"):
-            device.run(words(400_000))
-        packed = words(5, seed=1)
+            device.run(samples(400_000))
+        packed = samples(5, seed=1)
         assert np.array_equal(device.run(packed)[0], expected(packed))
 
 
-def test_a_closed_device_says_so(opener, words) -> None:
+def test_a_closed_device_says_so(opener, samples) -> None:
     device = opener(60)
     device.close()
     device.close()
     with pytest.raises(faults.DeviceAbortedError, match="is closed; open another session"):
-        device.run(words(1))
+        device.run(samples(1))

@@ -10,9 +10,10 @@ import pytest
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
+from trencadis_format.compiled import load_overlay
+from trencadis_format.errors import InputError
 from trencadis_host import Session
 from trencadis_host.benchmark import measure, random_inputs
-from trencadis_hw.container import InputError, Overlay
 
 NONZEROS = 9
 
@@ -30,14 +31,14 @@ def images(
     board = load_board("sim")
     for name, nonzeros in (("dense", None), ("sparse", NONZEROS)):
         compiled = compile_model(folder / "x.onnx", board, input_nonzeros=nonzeros)
-        compiled.overlay.save(folder / f"{name}.tcd")
+        compiled.save(folder / f"{name}.tcd")
     return {name: folder / f"{name}.tcd" for name in ("dense", "sparse")}
 
 
-def events(words: int) -> npt.NDArray[np.float32]:
+def events(samples: int) -> npt.NDArray[np.float32]:
     """Vectors of which 0 to 9 of 300 numbers are not zero."""
-    rng = np.random.default_rng(words)
-    x = np.zeros((words, 300), np.float32)
+    rng = np.random.default_rng(samples)
+    x = np.zeros((samples, 300), np.float32)
     for row in x:
         chosen = rng.permutation(300)[: rng.integers(0, NONZEROS + 1)]
         row[chosen] = rng.normal(0, 3, len(chosen))
@@ -59,8 +60,8 @@ def test_outputs_are_those_of_the_dense_input(
     assert len(np.unique(expected)) > 20
 
 
-def test_words_and_cycles_are_fewer(images: dict[str, Path]) -> None:
-    dense, sparse = (Overlay.load(images[name]) for name in ("dense", "sparse"))
+def test_samples_and_cycles_are_fewer(images: dict[str, Path]) -> None:
+    dense, sparse = (load_overlay(images[name]) for name in ("dense", "sparse"))
     assert (dense.input_bytes, sparse.input_bytes) == (304, 40)
     cycles = [overlay.report["cycles_per_word"] for overlay in (dense, sparse)]
     assert cycles[1] < cycles[0] / 5
@@ -71,7 +72,7 @@ def test_too_many_numbers(images: dict[str, Path]) -> None:
     x[2, : NONZEROS + 1] = 1
     with (
         Session(images["sparse"]) as session,
-        pytest.raises(InputError, match=r"input 'x' may have 9 values .* word 2 has 1. at row 0"),
+        pytest.raises(InputError, match=r"input 'x' may have 9 values .* sample 2 has 1. at row 0"),
     ):
         session.run(None, {"x": x})
 
@@ -84,4 +85,4 @@ def test_benchmarks_have_inputs_for_it(images: dict[str, Path]) -> None:
             NONZEROS - 1,  # a random value may be zero
             NONZEROS,
         }
-        assert measure(session, None, words=8, runs=1)["words"] == 8
+        assert measure(session, None, samples=8, runs=1)["words"] == 8

@@ -5,15 +5,32 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trencadis_hw import abi
-from trencadis_hw.abi import Destination, Emission, Target
-from trencadis_hw.array_model import step_sums
-from trencadis_hw.config import EngineConfig
-from trencadis_hw.emit_model import host_pieces
+from trencadis_format.config import EngineConfig
+from trencadis_format.image import Target
+from trencadis_format.layer_tables import (
+    EMIT,
+    PROGRAM,
+    REGION,
+    REQUANTISE,
+    SELECT,
+    SEQUENCE,
+    SERIALISE,
+    SLOT,
+    Destination,
+    Emission,
+    Ties,
+    gather_record,
+    scatter_record,
+    weight_record,
+)
+from trencadis_format.models.array import step_sums
+from trencadis_format.models.emit import host_pieces
+from trencadis_format.records import Record
+from trencadis_format.timing import EngineTiming
+from trencadis_format.widths import SHIFT_BASE
 from trencadis_hw.engine import Engine
-from trencadis_hw.timing import EngineTiming
-from trencadis_sim.load_bus import load_rows
-from trencadis_sim.streams import Context, simulate
+from trencadis_sim.testbench.load_bus import load_rows
+from trencadis_sim.testbench.streams import Context, simulate
 
 LOAD_BITS = 512
 CHANNELS = 4
@@ -27,7 +44,7 @@ CONFIGS: list[dict[str, Any]] = [
 ]
 
 
-def record_fields(record: abi.Record, **values: int) -> int:
+def record_fields(record: Record, **values: int) -> int:
     return record.pack(**({field.name: 0 for field in record.fields} | values))
 
 
@@ -42,13 +59,13 @@ class TwoLayers:
         self.config = config
         rng = np.random.default_rng(config.lanes)
         self.weights = rng.integers(-2, 9, (2, CHANNELS, config.lanes, config.tiles))
-        self.engine = Engine(config, words=1, load_bits=LOAD_BITS, engine=0)
+        self.engine = Engine(config, batch_lanes=1, load_bits=LOAD_BITS, engine=0)
         self.module: Any = self.engine.elaborate(None)
 
     def _weight_rows(self, lane: int) -> list[int]:
         """Row 0 for the first layer; rows 4..7, one an input channel, for the second."""
         config = self.config
-        record = abi.weight_record(config.tiles, config.kernel_bits)
+        record = weight_record(config.tiles, config.kernel_bits)
         rows = []
         for layer, channel in ((0, 0), (0, 0), (0, 0), (0, 0), *((1, c) for c in range(CHANNELS))):
             weights = self.weights[layer, channel, lane]
@@ -74,7 +91,7 @@ class TwoLayers:
         async def rows(target: Target, packed: list[int], unit: int = 0) -> None:
             await load_rows(ctx, bus, target, packed, unit=unit)
 
-        await rows(Target.PROGRAM, [abi.PROGRAM.pack(layers=2, depth=0, in_map=0)])
+        await rows(Target.PROGRAM, [PROGRAM.pack(layers=2, depth=0, in_map=0)])
         common = {
             "in_buffers": 1,
             "out_buffers": 1,
@@ -83,11 +100,9 @@ class TwoLayers:
             "beats": beats - 1,
             "combine": int(config.groups > 1),
         }
-        first = record_fields(
-            abi.SEQUENCE, dense=1, out_map=1, destination=Destination.SELF, **common
-        )
+        first = record_fields(SEQUENCE, dense=1, out_map=1, destination=Destination.SELF, **common)
         second = record_fields(
-            abi.SEQUENCE,
+            SEQUENCE,
             in_map=1,
             destination=Destination.HOST,
             entries=CHANNELS - 1,
@@ -99,25 +114,25 @@ class TwoLayers:
         # Of several lane groups the first has the sum of all.
         per_vector = CHANNELS // config.requantisers
         serialise = record_fields(
-            abi.SERIALISE,
+            SERIALISE,
             groups=groups_of_beat // config.groups - 1,
             vector_rows=per_vector - 1,
             last_count=config.requantisers - 1,
             high=255,
         )
-        mapped = serialise | record_fields(abi.SERIALISE, use_table=int(config.tables > 0))
+        mapped = serialise | record_fields(SERIALISE, use_table=int(config.tables > 0))
         await rows(Target.SERIALISE, [serialise, mapped])
         if config.tables:
             await rows(Target.TABLE, TABLE)
-        await rows(Target.SELECT, [abi.SELECT.pack(selection=0, whole=0, k=0)] * 2)
+        await rows(Target.SELECT, [SELECT.pack(selection=0, whole=0, k=0)] * 2)
         lists = record_fields(
-            abi.EMIT, emission=Emission.LISTS, out_map=1, buffers=1, pitch=CHANNELS, size=8
+            EMIT, emission=Emission.LISTS, out_map=1, buffers=1, pitch=CHANNELS, size=8
         )
-        host = record_fields(abi.EMIT, emission=Emission.BYTES, destination=Destination.HOST)
+        host = record_fields(EMIT, emission=Emission.BYTES, destination=Destination.HOST)
         await rows(Target.EMIT, [lists, host])
         banks = range(config.requantisers)
         scatter = [
-            abi.scatter_record(config.requantisers).pack(
+            scatter_record(config.requantisers).pack(
                 **{f"source{b}": b for b in banks},
                 **{f"row{b}": row for b in banks},
                 **{f"valid{b}": 1 for b in banks},
@@ -125,21 +140,19 @@ class TwoLayers:
             for row in range(per_vector)
         ]
         await rows(Target.SCATTER, scatter)
-        gather = abi.gather_record(config.requantisers).pack(**{f"bank{b}": b for b in banks})
+        gather = gather_record(config.requantisers).pack(**{f"bank{b}": b for b in banks})
         await rows(Target.GATHER, [gather] * per_vector)
         for unit in banks:
             # The key is the sum, clipped.
-            one = abi.REQUANTISE.pack(
-                multiplier=1 << abi.SHIFT_BASE, offset=0, shift=0, ties=abi.Ties.FLOOR
-            )
+            one = REQUANTISE.pack(multiplier=1 << SHIFT_BASE, offset=0, shift=0, ties=Ties.FLOOR)
             await rows(Target.REQUANTISE, [one] * per_vector, unit)
         for lane in range(config.lanes):
             slots = [
-                abi.SLOT.pack(offset=lane % config.group_lanes, valid=1),
-                abi.SLOT.pack(offset=0, valid=lane == 0),
+                SLOT.pack(offset=lane % config.group_lanes, valid=1),
+                SLOT.pack(offset=0, valid=lane == 0),
             ]
             await rows(Target.SLOT, slots, lane)
-            await rows(Target.REGION, [abi.REGION.pack(low=0)] * 2, lane)
+            await rows(Target.REGION, [REGION.pack(low=0)] * 2, lane)
             await rows(Target.WEIGHT, self._weight_rows(lane), lane)
 
     def _keys(self, values: npt.NDArray[np.int64], layer: int, channels: list[int]) -> Any:
@@ -157,8 +170,8 @@ class TwoLayers:
             order = sums[:2, : config.tiles].reshape(-1)
         return np.clip(order, 0, 255)
 
-    def expected(self, word: list[int]) -> list[int]:
-        inputs = np.array([word * self.config.groups])
+    def expected(self, sample: list[int]) -> list[int]:
+        inputs = np.array([sample * self.config.groups])
         hidden = self._keys(inputs, 0, [0])
         lists = np.zeros((CHANNELS, self.config.lanes), np.int64)
         lists[:, 0] = hidden
@@ -184,8 +197,8 @@ class Trace:
         self.pieces: list[int] = []
 
 
-def run(design: TwoLayers, words: list[list[int]]) -> Trace:
-    """Compute words, all of them waiting from the start as far as there is room."""
+def run(design: TwoLayers, samples: list[list[int]]) -> Trace:
+    """Compute samples, all of them waiting from the start as far as there is room."""
     engine, config = design.engine, design.config
     sequencer, output = design.module.submodules.sequencer, design.module.submodules.output
     trace = Trace()
@@ -195,13 +208,13 @@ def run(design: TwoLayers, words: list[list[int]]) -> Trace:
         ctx.set(engine.start, 1)
         await ctx.tick()
         ctx.set(engine.start, 0)
-        for word in words:
+        for sample in samples:
             while ctx.get(engine.reserved[0]):
                 await ctx.tick()
             ctx.set(engine.outside_reserve, 1)
             await ctx.tick()
             ctx.set(engine.outside_reserve, 0)
-            for address, value in enumerate(word):
+            for address, value in enumerate(sample):
                 ctx.set(engine.dense_enables, 1)
                 ctx.set(engine.dense_addresses, [address])
                 ctx.set(engine.dense_values, [value])
@@ -212,12 +225,14 @@ def run(design: TwoLayers, words: list[list[int]]) -> Trace:
             await ctx.tick()
             ctx.set(engine.outside_fill, [0])
         ctx.set(engine.input_ended, 1)
-        while not ctx.get(engine.idle) or len(trace.pieces) < len(words) * 4 // config.requantisers:
+        while (
+            not ctx.get(engine.idle) or len(trace.pieces) < len(samples) * 4 // config.requantisers
+        ):
             await ctx.tick()
         assert not ctx.get(engine.overflow)
 
     async def watch(ctx: Context) -> None:
-        host, writes = engine.host_0, output.writes_0  # pyright: ignore[reportAttributeAccessIssue]
+        host, writes = engine.host[0], output.writes[0][0]
         ctx.set(host.ready, 1)
         now = 0
         while True:
@@ -248,11 +263,11 @@ def run(design: TwoLayers, words: list[list[int]]) -> Trace:
 
 @pytest.mark.parametrize("changes", [*CONFIGS, {"select_rows": 0}], ids=str)
 def test_two_layers_equal_model(engine: Callable[..., EngineConfig], changes: Any) -> None:
-    config = engine(**{"kernels": 2, "queue_beats": 8, **changes})
+    config = engine(**{"kernels_per_tile": 2, "queue_beats": 8, **changes})
     design = TwoLayers(config)
-    words = np.random.default_rng(1).integers(-2, 5, (6, config.group_lanes)).tolist()
-    trace = run(design, words)
-    expected = [piece for word in words for piece in design.expected(word)]
+    samples = np.random.default_rng(1).integers(-2, 5, (6, config.group_lanes)).tolist()
+    trace = run(design, samples)
+    expected = [piece for sample in samples for piece in design.expected(sample)]
     assert trace.pieces == expected
     assert len(set(expected)) > 2
 
@@ -260,7 +275,7 @@ def test_two_layers_equal_model(engine: Callable[..., EngineConfig], changes: An
 @pytest.mark.parametrize("changes", CONFIGS, ids=str)
 def test_latencies(engine: Callable[..., EngineConfig], changes: Any) -> None:
     """An issue is on its way for a cycle before the lanes have it."""
-    config = engine(**{"kernels": 2, "queue_beats": 8, **changes})
+    config = engine(**{"kernels_per_tile": 2, "queue_beats": 8, **changes})
     design = TwoLayers(config)
     design.weights[:] = 1
     trace = run(design, [[1] * config.group_lanes])

@@ -4,23 +4,24 @@ import pytest
 from amaranth.hdl import Array, Assert, C, Cat, Elaboratable, Module, Mux, Signal, Value, signed
 from amaranth.lib import wiring
 
-from trencadis_hw.accumulate import BankedAccumulator
+from trencadis_format.config import EngineConfig, Routing
+from trencadis_format.timing import array_latency
+from trencadis_hw.array.accumulate import BankedAccumulator
+from trencadis_hw.array.tree_array import TreeArray
 from trencadis_hw.axi.full import AxiReader, AxiWriter
-from trencadis_hw.config import EngineConfig, Routing
-from trencadis_hw.distribute import Collector, Distributor
-from trencadis_hw.emit import Emitter
-from trencadis_hw.feed_lists import ListFeeder
-from trencadis_hw.pack import Packer
-from trencadis_hw.radix import DIGITS
-from trencadis_hw.reorder import Reorder
-from trencadis_hw.rows import RowMerge, RowSplit
-from trencadis_hw.run_control import RunControl
-from trencadis_hw.select import StreamSelector
-from trencadis_hw.serialise import Serialiser
-from trencadis_hw.streams import Queue, RegisterSlice, delay
-from trencadis_hw.tree_array import TreeArray
-from trencadis_hw.whole_select import WholeSelector
-from trencadis_sim.formal import (
+from trencadis_hw.control.distribute import Collector, Distributor
+from trencadis_hw.control.run_control import RunControl
+from trencadis_hw.interface.streams import Queue, RegisterSlice, delay
+from trencadis_hw.output.emit import Emitter
+from trencadis_hw.output.radix import DIGITS
+from trencadis_hw.output.reorder import Reorder
+from trencadis_hw.output.rows import RowMerge, RowSplit
+from trencadis_hw.output.select import StreamSelector
+from trencadis_hw.output.select_whole import WholeSelector
+from trencadis_hw.output.serialise import Serialiser
+from trencadis_hw.transfer.feed_lists import ListFeeder
+from trencadis_hw.transfer.pack import Packer
+from trencadis_sim.testbench.formal import (
     Channel,
     ProofError,
     StreamContractSpec,
@@ -35,7 +36,7 @@ LOAD_BITS = 256
 SMALL = EngineConfig(
     lanes=2,
     tiles=2,
-    kernels=2,
+    kernels_per_tile=2,
     dense_values=8,
     list_entries=8,
     weight_rows=4,
@@ -84,7 +85,7 @@ def test_contract(make: Callable[[], wiring.Component]) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: Serialiser(SMALL, words=1, load_bits=LOAD_BITS),
+        lambda: Serialiser(SMALL, batch_lanes=1, load_bits=LOAD_BITS),
         lambda: RowSplit(SMALL, load_bits=LOAD_BITS),
     ],
     ids=["serialise", "split"],
@@ -106,7 +107,7 @@ def test_contract_of_sparse_input() -> None:
 
 
 def test_contract_of_selector_and_that_it_loses_no_digit() -> None:
-    """What a stage's counter will have found has room in the queue behind it."""
+    """What a stage's counter will have found has room in the queue after it."""
     invariants = []
     for number in range(DIGITS):
         stage = f"dut.stage_{number}"
@@ -134,7 +135,7 @@ def test_contract_of_whole_selector_and_that_it_loses_no_row() -> None:
 
 
 def test_contract_of_reordering_and_that_it_loses_no_row() -> None:
-    dut = Reorder(SMALL, words=1, key_latency=2, load_bits=LOAD_BITS)
+    dut = Reorder(SMALL, batch_lanes=1, key_latency=2, load_bits=LOAD_BITS)
     under_way = (
         "(bvule (bvadd [dut.queue_0.level] (ite [dut.issued] #x1 #x0)"
         " (ite [dut.arrived] #x1 #x0)) #x8)"
@@ -145,7 +146,7 @@ def test_contract_of_reordering_and_that_it_loses_no_row() -> None:
 
 @pytest.mark.parametrize("block", [Distributor, Collector])
 def test_contract_of_distribution(block: type[Distributor] | type[Collector]) -> None:
-    prove(StreamContractSpec(block(4, 3), tied={"enable": 1}, steady=["words"]))
+    prove(StreamContractSpec(block(4, 3), tied={"enable": 1}, steady=["samples"]))
 
 
 def test_contract_of_reader() -> None:
@@ -292,7 +293,7 @@ class TreeRouterSpec(Elaboratable):
             odd_weight = row.weight1 + (row.weight0 < 0)
             owned = present & (Mux(odd, row.kernel1, row.kernel0) == kernel)
             products.append(Mux(owned, Mux(odd, odd_weight, even_weight), 0))
-        cycles = TreeArray.latency_of(config) - 1
+        cycles = array_latency(config) - 1
         half = config.lanes // 2
         low, high, held, total = (
             Signal(signed(config.sum_bits), name=name) for name in ("low", "high", "held", "total")
@@ -306,7 +307,8 @@ class TreeRouterSpec(Elaboratable):
         m.d.sync += total.eq(Mux(later[-1], 0, total) + later[:-1].as_signed())
         column = Array(dut.beat.sums[i] for i in range(config.columns))
         m.d.comb += Assert(
-            column[odd * config.kernels + kernel] == total, "the sum must be that of its products"
+            column[odd * config.kernels_per_tile + kernel] == total,
+            "the sum must be that of its products",
         )
         return m
 
@@ -314,6 +316,12 @@ class TreeRouterSpec(Elaboratable):
 @pytest.mark.parametrize("routing", ["trees", "split-trees"])
 def test_tree_routing_loses_no_product_and_misroutes_none(routing: Routing) -> None:
     config = EngineConfig(
-        lanes=2, tiles=2, kernels=2, routing=routing, sum_bits=18, dense_values=8, requantisers=1
+        lanes=2,
+        tiles=2,
+        kernels_per_tile=2,
+        routing=routing,
+        sum_bits=18,
+        dense_values=8,
+        requantisers=1,
     )
-    prove(TreeRouterSpec(config), depth=TreeArray.latency_of(config) + 1)
+    prove(TreeRouterSpec(config), depth=array_latency(config) + 1)

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from trencadis_train.labelled import Labelled, Splits
+from trencadis_train.data.labelled import Labelled, Splits
 from trencadis_train.recipe import Recipe, parse_recipe
 
 if TYPE_CHECKING:
-    from trencadis_train.trainer import Finished
+    from trencadis_train.training.finished import Finished
 
 TINY: dict[str, Any] = {
     "name": "tiny",
@@ -87,6 +87,6 @@ def quadrants_file(quadrants: Splits, tmp_path: Path) -> Path:
 @pytest.fixture(scope="session")
 def trained(quadrants: Splits) -> "Finished":
     """A finished training of the tiny network."""
-    from trencadis_train.trainer import Trainer
+    from trencadis_train.training.trainer import Trainer
 
     return Trainer(parse_recipe(TINY), quadrants).run()

@@ -8,7 +8,6 @@ import pytest
 from click.testing import CliRunner
 
 pytest.importorskip("mlxtend")
-pytest.importorskip("onnxruntime")
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
@@ -20,7 +19,7 @@ def test_a_device_is_right_as_often_as_training_said(tmp_path: Path) -> None:
     program = runpy.run_path(str(EXAMPLES / "speech_commands/accuracy.py"))
     model = EXAMPLES / "digits/digits.onnx"
     image = tmp_path / "digits.tcd"
-    compile_model(model, load_board("sim")).overlay.save(image)
+    compile_model(model, load_board("sim")).save(image)
     arguments = [str(model), str(image), "--recipe", str(EXAMPLES / "digits/recipe.toml")]
     result = CliRunner().invoke(
         program["main"], [*arguments, "--part", "validation"], catch_exceptions=False

@@ -142,7 +142,7 @@ def test_stopping_says_how_to_go_on(folder: Path, monkeypatch: pytest.MonkeyPatc
     def stop(*arguments: object, **options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("trencadis_train.trainer.train_epoch", stop)
+    monkeypatch.setattr("trencadis_train.training.masked.train_epoch", stop)
     result = _run(folder, _data(folder))
     assert result.exit_code == 130
     assert "and the same command with --resume goes on" in result.stderr

@@ -104,7 +104,7 @@ def test_refuses_broken_changes(path: Path, change: str, message: str) -> None:
         (_data(seed=-1), "seed must be in 0..4294967295, not -1"),
         (_data(seed=True), "seed must be an integer, not True"),
         (_data(seed=1.5), "seed must be an integer, not 1.5"),
-        (_data(data={"set": "cifar"}), "data.set must be one of digits, idx, npz"),
+        (_data(data={"set": "cifar"}), "data.set must be one of digits, fashion-mnist, idx"),
         (_data(data={"set": "npz", "words": ["a", "a"]}), "data.words must be all different"),
         (_data(data={"set": "idx", "validation": 0.9}), "data.validation must be in 0.01..0.5"),
         (
@@ -196,3 +196,42 @@ def test_recipes_of_the_examples_are_valid(path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert len(list(EXAMPLES.glob("*/*.toml"))) >= 5
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a = " + "[" * 5000 + "]" * 5000, "nested too deep"),
+        ("seed = " + "9" * 5000, "not TOML"),
+        ("seed = 0x" + "f" * 5000, "seed must be"),
+        ("name = '" + "x" * 5000 + "/'", "name must be letters"),
+        ("[training]\nlearning_rate = 0x" + "f" * 5000, "training.learning_rate must be"),
+        ("[[layer]]\nkind = 'linear'\nunits = 9999999999999", "layer.0.units must be"),
+    ],
+)
+def test_recipes_of_any_depth_and_digits_are_one_short_line(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    path = tmp_path / "recipe.toml"
+    top = {
+        "name": 'name = "a"',
+        "data": 'data = {set = "digits"}',
+        "layer": "layer = [{kind = 'linear', units = 10}]",
+    }
+    lines = [line for name, line in top.items() if f"{name} =" not in text]
+    if "[[layer]]" in text:
+        lines = lines[:-1]
+    path.write_text("\n".join([*lines, text]))
+    with pytest.raises(TrainingError, match=message) as caught:
+        load_recipe(path)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(path))
+
+
+def test_a_recipe_is_a_regular_file_of_some_size(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="a recipe must be a regular file"):
+        load_recipe(Path("/dev/zero"))
+    large = tmp_path / "large.toml"
+    large.write_bytes(b"#" * (1 << 20) + b"#")
+    with pytest.raises(TrainingError, match="a recipe must have 1048576 bytes at most"):
+        load_recipe(large)

@@ -1,8 +1,9 @@
 """`sparse-train`."""
 
+import importlib
 import json
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,21 +12,27 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from trencadis_hw.container import ContainerError
-from trencadis_train.datasets import open_data
+from trencadis_format.command_line import INTERRUPTED, reported
+from trencadis_train.data.datasets import open_data
 from trencadis_train.errors import TrainingError
-from trencadis_train.metrics import EpochMetrics
 from trencadis_train.recipe import Recipe, load_recipe
+from trencadis_train.training.metrics import EpochMetrics
 
 __all__ = ["main"]
-
-BAD_INPUT = 2
-INTERRUPTED = 130
 
 FEATURES = "features"
 """Folder of the output in which features of recordings are kept."""
 
 FILE = click.Path(path_type=Path)
+
+
+@dataclass(frozen=True)
+class _Workers:
+    """Processes to train with, where they find this one, and their command line."""
+
+    count: int
+    listen: str
+    arguments: list[str]
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -53,6 +60,22 @@ FILE = click.Path(path_type=Path)
     show_default=True,
     help="Where to compute: cpu, cuda, cuda:1 and so on; auto takes a GPU if there is one.",
 )
+@click.option(
+    "--workers",
+    type=click.IntRange(0),
+    default=0,
+    help='Processes to train with (engine "sparse"); 0: this one alone.',
+)
+@click.option(
+    "--listen",
+    default="127.0.0.1:0",
+    metavar="HOST:PORT",
+    show_default=True,
+    help="Where workers find this process; any that reach it may join, so trust the network.",
+)
+@click.option(
+    "--dense", is_flag=True, help='Write dense weights into the ONNX file (engine "sparse").'
+)
 @click.option("--resume", is_flag=True, help="Go on from the folder's checkpoint, if it has one.")
 @click.option(
     "--no-test",
@@ -61,6 +84,7 @@ FILE = click.Path(path_type=Path)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.version_option(package_name="trencadis")
+@reported("sparse-train")
 def main(
     recipe: Path,
     output: Path,
@@ -69,6 +93,9 @@ def main(
     epochs: int | None,
     overrides: tuple[str, ...],
     device: str,
+    workers: int,
+    listen: str,
+    dense: bool,
     resume: bool,
     no_test: bool,
     as_json: bool,
@@ -80,10 +107,14 @@ def main(
             loaded = replace(loaded, seed=seed)
         if epochs is not None:
             loaded = replace(loaded, training=replace(loaded.training, epochs=epochs))
-        summary = _train(loaded, data, output, device, resume=resume, test=not no_test)
-    except (TrainingError, ContainerError) as error:
-        print(f"sparse-train: {error}", file=sys.stderr)
-        raise SystemExit(BAD_INPUT) from None
+        changes = [f"seed={loaded.seed}", f"training.epochs={loaded.training.epochs}"]
+        arguments = [str(recipe), "--data", data]
+        for change in [*overrides, *changes]:
+            arguments += ["--set", change]
+        pool = _Workers(workers, listen, arguments)
+        summary = _train(
+            loaded, data, output, device, pool, resume=resume, test=not no_test, dense=dense
+        )
     except KeyboardInterrupt:
         print(
             f"sparse-train: stopped; {output} has all finished epochs, and the same command with "
@@ -98,21 +129,25 @@ def main(
 
 
 def _train(
-    recipe: Recipe, data: str, output: Path, device: str, *, resume: bool, test: bool
+    recipe: Recipe,
+    data: str,
+    output: Path,
+    device: str,
+    workers: _Workers,
+    *,
+    resume: bool,
+    test: bool,
+    dense: bool,
 ) -> dict[str, Any]:
-    try:
-        from trencadis_train.device import choose_device
-        from trencadis_train.trainer import Trainer, load_finished
-    except ModuleNotFoundError as error:
+    if dense and recipe.engine != "sparse":
         raise TrainingError(
-            f"training needs the package {error.name}; install it with: pip install "
-            "'trencadis[train]'"
-        ) from error
-    where = choose_device(device)
-    # Before recordings are read, which takes long. What a resumed training began with is in its
-    # checkpoint.
-    for folder in recipe.distillation.teachers if resume else recipe.trainings:
-        load_finished(folder)
+            '--dense needs engine = "sparse"; the other engine\'s weights are dense'
+        )
+    if workers.count and recipe.engine != "sparse":
+        raise TrainingError(
+            f'--workers needs engine = "sparse" in the recipe, not {recipe.engine!r}'
+        )
+    _check_engine(recipe, device, resume=resume)
     console = Console(stderr=True)
     with Progress(
         TextColumn("{task.description}"),
@@ -133,17 +168,51 @@ def _train(
             console.print(_line(row), highlight=False)
 
         splits = open_data(recipe.data, data, cache=output / FEATURES, progress=on_recording)
-        trainer = Trainer(
-            recipe,
-            splits,
-            output,
-            device=where,
-            resume=resume,
-            test=test,
-            on_epoch=on_epoch,
-            on_batch=on_batch,
-        )
-        return dict(trainer.run().summary)
+        calls = {"resume": resume, "test": test, "on_epoch": on_epoch, "on_batch": on_batch}
+        if recipe.engine == "sparse":
+            if workers.count:
+                from trencadis_train.sparse.parallel.pool import Pool
+                from trencadis_train.sparse.parallel.trainer import ParallelTrainer
+
+                pool = Pool(workers.arguments, workers.count)
+                parallel = ParallelTrainer(
+                    recipe,
+                    splits,
+                    output,
+                    pool=pool,
+                    dense=dense,
+                    parts=workers.count,
+                    address=workers.listen,
+                    **calls,
+                )
+                return dict(parallel.run().summary)
+            from trencadis_train.sparse.trainer import SparseTrainer
+
+            return dict(SparseTrainer(recipe, splits, output, dense=dense, **calls).run().summary)
+        from trencadis_train.training.device import choose_device
+        from trencadis_train.training.trainer import Trainer
+
+        where = choose_device(device)
+        return dict(Trainer(recipe, splits, output, device=where, **calls).run().summary)
+
+
+def _check_engine(recipe: Recipe, device: str, *, resume: bool) -> None:
+    """Refuse what would fail, before recordings are read, which takes long."""
+    try:
+        if recipe.engine == "sparse":
+            importlib.import_module("trencadis_train.sparse.trainer")
+            return
+        from trencadis_train.training.device import choose_device
+        from trencadis_train.training.finished import load_finished
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"training needs the package {error.name}; install it with: pip install "
+            "'trencadis[train]'"
+        ) from error
+    choose_device(device)
+    # What a resumed training began with is in its checkpoint.
+    for folder in recipe.distillation.teachers if resume else recipe.trainings:
+        load_finished(folder)
 
 
 def _line(row: EpochMetrics) -> str:

@@ -6,7 +6,7 @@ from amaranth.hdl import Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 
-from trencadis_hw.streams import Queue, RegisterSlice, connect_streams
+from trencadis_hw.interface.streams import Queue, RegisterSlice, connect_streams
 
 __all__ = [
     "AxiReadInterface",
@@ -22,7 +22,7 @@ ADDRESS_BITS = 64
 PAGE_BYTES = 4096
 """A burst must not cross a multiple of this."""
 
-LONGEST_BURST = 256
+MAX_BURST = 256
 """Beats of a burst, by AXI4."""
 
 
@@ -154,7 +154,7 @@ class _Bursts(wiring.Component):
     busy: Signal
 
     def __init__(self, *, bits: int, longest: int) -> None:
-        most = min(LONGEST_BURST, PAGE_BYTES * 8 // bits)
+        most = min(MAX_BURST, PAGE_BYTES * 8 // bits)
         if not 1 <= longest <= most or longest & (longest - 1):
             raise ValueError(f"longest must be a power of two up to {most}, not {longest}")
         self._bytes_log2 = (bits // 8 - 1).bit_length()

@@ -6,7 +6,8 @@ from amaranth.hdl import Cat, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from trencadis_hw import abi
+from trencadis_format.image import ABI_VERSION
+from trencadis_format.registers import Register
 
 __all__ = ["ADDRESS_BITS", "ARGUMENTS", "AxiLiteInterface", "AxiLiteSignature", "ControlRegisters"]
 
@@ -72,14 +73,14 @@ class AxiLiteSignature(wiring.Signature):
 
 
 ARGUMENTS = {
-    "image": (abi.Register.IMAGE, 64),
-    "input": (abi.Register.INPUT, 64),
-    "output": (abi.Register.OUTPUT, 64),
-    "statistics": (abi.Register.STATISTICS, 64),
-    "image_beats": (abi.Register.IMAGE_BEATS, 32),
-    "input_beats": (abi.Register.INPUT_BEATS, 32),
-    "words": (abi.Register.WORDS, 32),
-    "command": (abi.Register.COMMAND, 32),
+    "image": (Register.IMAGE, 64),
+    "input": (Register.INPUT, 64),
+    "output": (Register.OUTPUT, 64),
+    "statistics": (Register.STATISTICS, 64),
+    "image_beats": (Register.IMAGE_BEATS, 32),
+    "input_beats": (Register.INPUT_BEATS, 32),
+    "samples": (Register.SAMPLES, 32),
+    "command": (Register.COMMAND, 32),
 }
 """Kernel arguments: register and width."""
 
@@ -108,10 +109,10 @@ class ControlRegisters(wiring.Component):
     abort : Out(1)
         The host wants the run to end at once; one cycle.
     status : In(32)
-        `abi.Status` flags.
+        `Status` flags.
     interrupt : Out(1)
         An enabled interrupt is pending.
-    image, input, output, statistics, image_beats, input_beats, words, command : Out
+    image, input, output, statistics, image_beats, input_beats, samples, command : Out
         Arguments.
     """
 
@@ -128,7 +129,7 @@ class ControlRegisters(wiring.Component):
     statistics: Signal
     image_beats: Signal
     input_beats: Signal
-    words: Signal
+    samples: Signal
     command: Signal
 
     def __init__(self, *, configuration: int) -> None:
@@ -185,15 +186,15 @@ class ControlRegisters(wiring.Component):
         ]
 
         with m.If(write), m.Switch(address):
-            with m.Case(abi.Register.CONTROL), m.If(strobe[0] & data[0]):
+            with m.Case(Register.CONTROL), m.If(strobe[0] & data[0]):
                 m.d.sync += start.eq(1)
-            with m.Case(abi.Register.GLOBAL_INTERRUPT_ENABLE), m.If(strobe[0]):
+            with m.Case(Register.GLOBAL_INTERRUPT_ENABLE), m.If(strobe[0]):
                 m.d.sync += global_enable.eq(data[0])
-            with m.Case(abi.Register.INTERRUPT_ENABLE), m.If(strobe[0]):
+            with m.Case(Register.INTERRUPT_ENABLE), m.If(strobe[0]):
                 m.d.sync += enable.eq(data)
-            with m.Case(abi.Register.INTERRUPT_STATUS), m.If(strobe[0]):
+            with m.Case(Register.INTERRUPT_STATUS), m.If(strobe[0]):
                 m.d.sync += pending.eq(pending ^ data[:2])
-            with m.Case(abi.Register.ABORT):
+            with m.Case(Register.ABORT):
                 m.d.comb += self.abort.eq(strobe[0] & data[0])
             for offset, word in words.items():
                 with m.Case(offset):
@@ -204,21 +205,21 @@ class ControlRegisters(wiring.Component):
         # Read: answer in the cycle after the address.
         value = Signal(32)
         with m.Switch(bus.araddr):
-            with m.Case(abi.Register.CONTROL):
+            with m.Case(Register.CONTROL):
                 m.d.comb += value.eq(Cat(start, done, self.idle & ~start, done))
-            with m.Case(abi.Register.GLOBAL_INTERRUPT_ENABLE):
+            with m.Case(Register.GLOBAL_INTERRUPT_ENABLE):
                 m.d.comb += value.eq(global_enable)
-            with m.Case(abi.Register.INTERRUPT_ENABLE):
+            with m.Case(Register.INTERRUPT_ENABLE):
                 m.d.comb += value.eq(enable)
-            with m.Case(abi.Register.INTERRUPT_STATUS):
+            with m.Case(Register.INTERRUPT_STATUS):
                 m.d.comb += value.eq(pending)
-            with m.Case(abi.Register.STATUS):
+            with m.Case(Register.STATUS):
                 m.d.comb += value.eq(self.status)
-            with m.Case(abi.Register.VERSION):
-                m.d.comb += value.eq(abi.ABI_VERSION)
-            with m.Case(abi.Register.CONFIGURATION):
+            with m.Case(Register.VERSION):
+                m.d.comb += value.eq(ABI_VERSION)
+            with m.Case(Register.CONFIGURATION):
                 m.d.comb += value.eq(self._configuration & 0xFFFFFFFF)
-            with m.Case(abi.Register.CONFIGURATION + 4):
+            with m.Case(Register.CONFIGURATION + 4):
                 m.d.comb += value.eq(self._configuration >> 32)
             for offset, word in words.items():
                 with m.Case(offset):
@@ -232,6 +233,6 @@ class ControlRegisters(wiring.Component):
         with m.If(bus.arvalid & bus.arready):
             m.d.sync += [bus.rvalid.eq(1), bus.rdata.eq(value)]
             # Reading `ap_done` clears it, unless a run ends in this very cycle.
-            with m.If((bus.araddr == abi.Register.CONTROL) & ~self.done):
+            with m.If((bus.araddr == Register.CONTROL) & ~self.done):
                 m.d.sync += done.eq(0)
         return m

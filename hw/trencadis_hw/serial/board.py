@@ -18,17 +18,17 @@ from amaranth.hdl import (
 from amaranth.lib import wiring
 from amaranth.lib.wiring import In, Out
 
-from trencadis_hw import link
+from trencadis_format import link
 from trencadis_hw.generate import KERNEL_NAME
+from trencadis_hw.interface.streams import connect_streams
 from trencadis_hw.kernel import CONTROL_PREFIX, MEMORY_PREFIX
 from trencadis_hw.serial.bridge import LinkBridge
 from trencadis_hw.serial.memory import AxiMemory
 from trencadis_hw.serial.uart import FRAME_BITS, UartReceiver, UartTransmitter
-from trencadis_hw.streams import connect_streams
 
-__all__ = ["BOARD_NAME", "LEDS", "SerialBoard", "SerialBoardConfig", "board_ports", "board_verilog"]
+__all__ = ["LEDS", "SERIAL_NAME", "SerialBoard", "SerialBoardConfig", "board_verilog"]
 
-BOARD_NAME = "trencadis_board"
+SERIAL_NAME = "trencadis_serial"
 
 LEDS = 4
 RESET_CYCLES = 64
@@ -40,14 +40,14 @@ BLINK_CYCLES_LOG2 = 22
 
 @dataclass(frozen=True, kw_only=True)
 class SerialBoardConfig:
-    """What surrounds the kernel.
+    """Surroundings of the kernel.
 
     Attributes
     ----------
     clock_hz : int
         Clock of everything.
     baud : int
-        Bits a second on the link; should divide the clock.
+        Bits per second on the link; should divide the clock.
     bus_bits : int
         Width of a beat, as the kernel's configuration says.
     memory_bytes : int
@@ -195,14 +195,9 @@ def board_verilog(config: SerialBoardConfig, memory_file: str | None = None) -> 
         A file of hexadecimal beats that the memory begins with. Without one it begins with
         whatever the chip has there.
     """
-    text = verilog.convert(SerialBoard(config), name=BOARD_NAME, emit_src=False)
+    text = verilog.convert(SerialBoard(config), name=SERIAL_NAME, emit_src=False)
     read = "" if memory_file is None else f'  initial $readmemh("{memory_file}", contents);\n'
     # Written out beat by beat, zeros would cost the tools minutes.
     text, count = _FIRST_CONTENTS.subn(lambda match: read, text)
     assert count == 1, "the memory's first contents were not found"
     return text
-
-
-def board_ports() -> set[str]:
-    """Names of the top level's ports, bit by bit, as constraints name them."""
-    return {"clk", "rx", "tx"} | {f"leds[{i}]" for i in range(LEDS)}

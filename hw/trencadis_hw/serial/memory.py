@@ -12,7 +12,7 @@ from trencadis_hw.axi.full import (
     AxiWriteInterface,
     AxiWriteSignature,
 )
-from trencadis_hw.streams import Queue
+from trencadis_hw.interface.streams import Queue
 
 __all__ = ["AxiMemory", "WordPortInterface", "WordPortSignature"]
 

@@ -10,13 +10,13 @@ __all__ = ["UartReceiver", "UartTransmitter"]
 FRAME_BITS = 10
 """Start bit, data, stop bit."""
 
-LEAST_DIVISOR = 3
+MIN_DIVISOR = 3
 """Fewer cycles a bit, and a receiver would not sample bits near their middle."""
 
 
 def _check_divisor(divisor: int) -> None:
-    if not isinstance(divisor, int) or divisor < LEAST_DIVISOR:
-        raise ValueError(f"divisor must be at least {LEAST_DIVISOR} cycles a bit, not {divisor!r}")
+    if not isinstance(divisor, int) or divisor < MIN_DIVISOR:
+        raise ValueError(f"divisor must be at least {MIN_DIVISOR} cycles a bit, not {divisor!r}")
 
 
 class UartReceiver(wiring.Component):

@@ -17,18 +17,19 @@ from cocotb.triggers import ClockCycles, RisingEdge
 from cocotbext.axi import AxiBus, AxiLiteBus, AxiLiteMaster, AxiRamRead, AxiRamWrite
 from cocotbext.axi.memory import Memory
 
-from trencadis_hw import abi
+from trencadis_format.image import ABI_VERSION, HEADER, Block, Target, pack_blocks
+from trencadis_format.registers import CONTROL, STATISTICS, Command, Register, Status
 from trencadis_hw.kernel import CONTROL_PREFIX, MEMORY_PREFIX
 
 PERIOD_NS = 4
 PAGE = 4096
 MEMORY_BYTES = 1 << 24
 TIMEOUT_US = 2000
-"""Of simulated time; the longest bench takes less than a tenth."""
+"""Limit of simulated time; the longest bench takes less than a tenth."""
 
-RUN_DONE = abi.CONTROL.pack(start=0, done=1, idle=1, ready=1)
-IDLE = abi.CONTROL.pack(start=0, done=0, idle=1, ready=0)
-STARTED = abi.CONTROL.pack(start=1, done=0, idle=0, ready=0)
+RUN_DONE = CONTROL.pack(start=0, done=1, idle=1, ready=1)
+IDLE = CONTROL.pack(start=0, done=0, idle=1, ready=0)
+STARTED = CONTROL.pack(start=1, done=0, idle=0, ready=0)
 
 
 class FailingRead(AxiRamRead):
@@ -43,7 +44,7 @@ class FailingRead(AxiRamRead):
 
 
 class Host:
-    """What a host has: the kernel's registers and memory that it shares with the kernel.
+    """A host's side of the kernel: its registers, and the memory that both share.
 
     Parameters
     ----------
@@ -111,54 +112,54 @@ class Host:
         """Read a 32-bit register."""
         return await self.control.read_dword(register)
 
-    async def set_up(self, command: abi.Command, words: int, image: bytes | None = None) -> None:
+    async def set_up(self, command: Command, samples: int, image: bytes | None = None) -> None:
         """Put data into memory and arguments into registers; memory of results is cleared."""
         image = image or self.image
-        inputs = self.inputs[:words].tobytes()
+        inputs = self.inputs[:samples].tobytes()
         self.memory.write(self.image_address, image)
         self.memory.write(self.input_address, inputs)
-        self.memory.write(self.statistics_address, bytes(abi.STATISTICS.bits // 8))
+        self.memory.write(self.statistics_address, bytes(STATISTICS.bits // 8))
         self.memory.write(self.output_address, bytes(self.expected.nbytes + self.beat))
         for register, address in (
-            (abi.Register.IMAGE, self.image_address),
-            (abi.Register.INPUT, self.input_address),
-            (abi.Register.OUTPUT, self.output_address),
-            (abi.Register.STATISTICS, self.statistics_address),
+            (Register.IMAGE, self.image_address),
+            (Register.INPUT, self.input_address),
+            (Register.OUTPUT, self.output_address),
+            (Register.STATISTICS, self.statistics_address),
         ):
             await self.write(register, address & 0xFFFFFFFF)
             await self.write(register + 4, address >> 32)
-        await self.write(abi.Register.IMAGE_BEATS, -(-len(image) // self.beat))
-        await self.write(abi.Register.INPUT_BEATS, len(inputs) // self.beat)
-        await self.write(abi.Register.WORDS, words)
-        await self.write(abi.Register.COMMAND, command)
+        await self.write(Register.IMAGE_BEATS, -(-len(image) // self.beat))
+        await self.write(Register.INPUT_BEATS, len(inputs) // self.beat)
+        await self.write(Register.SAMPLES, samples)
+        await self.write(Register.COMMAND, command)
 
-    async def run(self, command: abi.Command, words: int, image: bytes | None = None) -> int:
+    async def run(self, command: Command, samples: int, image: bytes | None = None) -> int:
         """Run to the interrupt, and acknowledge it; the cycles from start to interrupt."""
-        await self.set_up(command, words, image)
-        await self.write(abi.Register.GLOBAL_INTERRUPT_ENABLE, 1)
-        await self.write(abi.Register.INTERRUPT_ENABLE, 1)
+        await self.set_up(command, samples, image)
+        await self.write(Register.GLOBAL_INTERRUPT_ENABLE, 1)
+        await self.write(Register.INTERRUPT_ENABLE, 1)
         before = get_sim_time("ns")
-        await self.write(abi.Register.CONTROL, 1)
+        await self.write(Register.CONTROL, 1)
         await RisingEdge(self.dut.interrupt)
         cycles = int(get_sim_time("ns") - before) // PERIOD_NS
-        await self.write(abi.Register.INTERRUPT_STATUS, 1)
-        assert await self.read(abi.Register.CONTROL) == RUN_DONE
+        await self.write(Register.INTERRUPT_STATUS, 1)
+        assert await self.read(Register.CONTROL) == RUN_DONE
         return cycles
 
     def statistics(self) -> dict[str, int]:
-        """What the kernel wrote."""
-        pattern = self.memory.read(self.statistics_address, abi.STATISTICS.bits // 8)
-        return abi.STATISTICS.unpack(int.from_bytes(pattern, "little"))
+        """Data that the kernel wrote."""
+        pattern = self.memory.read(self.statistics_address, STATISTICS.bits // 8)
+        return STATISTICS.unpack(int.from_bytes(pattern, "little"))
 
-    def outputs(self, words: int) -> bytes:
-        """Output words, and what lies behind them for a beat."""
-        size = words * self.expected.shape[1]
+    def outputs(self, samples: int) -> bytes:
+        """Packed outputs, and what lies after them for a beat."""
+        size = samples * self.expected.shape[1]
         return bytes(self.memory.read(self.output_address, size + self.beat))
 
-    def check_outputs(self, words: int) -> None:
-        """They must be what is expected, bit for bit, and nothing must be written behind them."""
-        expected = self.expected[:words].tobytes() + bytes(self.beat)
-        assert self.outputs(words) == expected, "output words differ"
+    def check_outputs(self, samples: int) -> None:
+        """They must be what is expected, bit for bit, and nothing must be written after them."""
+        expected = self.expected[:samples].tobytes() + bytes(self.beat)
+        assert self.outputs(samples) == expected, "packed outputs differ"
 
 
 def _next_page(address: int) -> int:
@@ -167,20 +168,20 @@ def _next_page(address: int) -> int:
 
 @cocotb.test(timeout_time=TIMEOUT_US, timeout_unit="us")
 @cocotb.parametrize(stall=[0.0, 0.5])
-async def words_come_out_right(dut: Any, stall: float) -> None:
-    """Load an image and compute words, then fewer words with the image that is there."""
+async def samples_come_out_right(dut: Any, stall: float) -> None:
+    """Load an image and compute samples, then fewer samples with the image that is there."""
     host = Host(dut, stall)
     await host.reset()
-    both = abi.Command.LOAD | abi.Command.RUN
-    for command, words in ((both, len(host.inputs)), (abi.Command.RUN, 2)):
-        cycles = await host.run(command, words)
-        host.check_outputs(words)
+    both = Command.LOAD | Command.RUN
+    for command, samples in ((both, len(host.inputs)), (Command.RUN, 2)):
+        cycles = await host.run(command, samples)
+        host.check_outputs(samples)
         record = host.statistics()
-        assert record["version"] == abi.ABI_VERSION
-        assert record["status"] == await host.read(abi.Register.STATUS) == 0
-        assert record["words"] == words
+        assert record["version"] == ABI_VERSION
+        assert record["status"] == await host.read(Register.STATUS) == 0
+        assert record["samples"] == samples
         assert record["reserved"] == 0
-        loading = bool(command & abi.Command.LOAD)
+        loading = bool(command & Command.LOAD)
         beats = -(-len(host.image) // host.beat)
         assert (record["load_cycles"] >= beats) if loading else (record["load_cycles"] == 0)
         assert record["load_cycles"] < record["first_done"] < record["last_done"]
@@ -193,8 +194,8 @@ async def registers_behave(dut: Any) -> None:
     """Constants, arguments, `ap_ctrl_hs` and interrupts; no image is needed."""
     host = Host(dut)
     await host.reset()
-    register = abi.Register
-    assert await host.read(register.VERSION) == abi.ABI_VERSION
+    register = Register
+    assert await host.read(register.VERSION) == ABI_VERSION
     low, high = await host.read(register.CONFIGURATION), await host.read(register.CONFIGURATION + 4)
     assert high << 32 | low == host.configuration
     assert await host.read(register.STATUS) == 0
@@ -207,10 +208,10 @@ async def registers_behave(dut: Any) -> None:
     await host.control.write_byte(register.OUTPUT + 4, 0x5A)
     assert await host.control.read_qword(register.OUTPUT) == 0x0123455A89ABCDEF
     await host.write(register.VERSION, 0xFFFFFFFF)
-    assert await host.read(register.VERSION) == abi.ABI_VERSION
+    assert await host.read(register.VERSION) == ABI_VERSION
 
     # A start without a command only reports; the report is held up, so that it can be watched.
-    await host.set_up(abi.Command(0), 0)
+    await host.set_up(Command(0), 0)
     host.writes.b_channel.pause = True
     await host.write(register.CONTROL, 1)
     await ClockCycles(dut.ap_clk, 200)
@@ -219,7 +220,7 @@ async def registers_behave(dut: Any) -> None:
     await ClockCycles(dut.ap_clk, 50)
     assert await host.read(register.CONTROL) == RUN_DONE
     assert await host.read(register.CONTROL) == IDLE
-    assert host.statistics()["version"] == abi.ABI_VERSION
+    assert host.statistics()["version"] == ABI_VERSION
     # It was not enabled.
     assert await host.read(register.INTERRUPT_STATUS) == 0
 
@@ -243,10 +244,10 @@ async def registers_behave(dut: Any) -> None:
     assert int(dut.interrupt.value), "a write of 1 toggles"
     await host.write(register.INTERRUPT_STATUS, 1)
 
-    # Words before any image.
-    await host.run(abi.Command.RUN, 1)
-    assert await host.read(register.STATUS) == abi.Status.NO_IMAGE
-    assert host.statistics()["status"] == abi.Status.NO_IMAGE
+    # Samples before any image.
+    await host.run(Command.RUN, 1)
+    assert await host.read(register.STATUS) == Status.NO_IMAGE
+    assert host.statistics()["status"] == Status.NO_IMAGE
 
 
 @cocotb.test(timeout_time=TIMEOUT_US, timeout_unit="us")
@@ -256,27 +257,25 @@ async def runs_after_a_fault(dut: Any, fault: str) -> None:
     host = Host(dut)
     await host.reset()
     image = host.image
-    both = abi.Command.LOAD | abi.Command.RUN
+    both = Command.LOAD | Command.RUN
     if fault == "bad_image":
-        other = abi.HEADER.pack(
-            version=abi.ABI_VERSION, configuration=host.configuration ^ (1 << 40)
-        )
-        header = abi.pack_blocks([abi.Block(abi.Target.HEADER, [other], abi.HEADER.bits)])
+        other = HEADER.pack(version=ABI_VERSION, configuration=host.configuration ^ (1 << 40))
+        header = pack_blocks([Block(Target.HEADER, [other], HEADER.bits)])
         image = header + image[len(header) :]
-        flag = abi.Status.BAD_IMAGE
+        flag = Status.BAD_IMAGE
     else:
         first = host.image_address + len(image) // 2 // host.beat * host.beat
         host.reads.faults = range(first, first + host.beat)
-        flag = abi.Status.READ_ERROR
-    words = len(host.inputs)
-    await host.run(both, words, image)
+        flag = Status.READ_ERROR
+    samples = len(host.inputs)
+    await host.run(both, samples, image)
     record = host.statistics()
     assert record["status"] & flag
-    assert await host.read(abi.Register.STATUS) == record["status"]
-    assert record["words"] == 0
-    assert not any(host.outputs(words)), "an output was written"
+    assert await host.read(Register.STATUS) == record["status"]
+    assert record["samples"] == 0
+    assert not any(host.outputs(samples)), "an output was written"
 
     host.reads.faults = range(0)
-    await host.run(both, words)
-    assert host.statistics()["status"] == await host.read(abi.Register.STATUS) == 0
-    host.check_outputs(words)
+    await host.run(both, samples)
+    assert host.statistics()["status"] == await host.read(Register.STATUS) == 0
+    host.check_outputs(samples)

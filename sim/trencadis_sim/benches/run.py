@@ -3,8 +3,6 @@
 import hashlib
 import importlib.metadata
 import json
-import os
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,32 +15,39 @@ from cocotb_tools import config as cocotb_config
 from cocotb_tools.check_results import get_results
 from cocotb_tools.runner import get_runner
 
+from trencadis_format.config import KernelConfig
+from trencadis_format.user_cache import open_cache
 from trencadis_hw.axi.full import AxiReadSignature, AxiWriteSignature
 from trencadis_hw.axi.lite import AxiLiteSignature
-from trencadis_hw.config import KernelConfig
 from trencadis_hw.generate import KERNEL_NAME
 from trencadis_hw.kernel import CONTROL_PREFIX, MEMORY_PREFIX
-from trencadis_sim.cplusplus import CompileError, Unit, compile_units, group_sources, run_tool
-from trencadis_sim.verilator import SimulatorError, kernel_files, tool_environment
+from trencadis_sim.verilated.cplusplus import (
+    CppError,
+    Unit,
+    compile_units,
+    group_sources,
+    run_tool,
+)
+from trencadis_sim.verilated.verilator import SimulatorError, kernel_files, tool_environment
 
 __all__ = ["BenchCase", "BenchError", "bench_top", "build_bench", "run_bench"]
 
-Words = npt.NDArray[np.uint8]
+PackedBatch = npt.NDArray[np.uint8]
 
 TOP = "bench_top"
 BENCH_MODULE = "trencadis_sim.benches.kernel"
 PREFIX = "Vtop"
-"""Of the model's class; the main program that comes with cocotb expects it."""
+"""Prefix of the model's class; the main program that comes with cocotb expects it."""
 FLAGS = (
     *("--cc", "--vpi", "--prefix", PREFIX, "--Mdir", ".", "--top-module", TOP),
     *("-O3", "--x-assign", "fast", "--x-initial", "fast", "--noassert"),
     *("--timescale", "1ns/1ps", "-fno-merge-cond-motion", "--output-split", "4000"),
     *("-Wno-fatal", "-Wno-lint", "-Wno-style"),
 )
-"""Of Verilator."""
+"""Flags for Verilator."""
 COMPILER_FLAGS = ("-O1", "-std=c++17", "-fno-strict-aliasing")
 SLOW_FLAGS = ("-O0",)
-"""For files that only run once, when a model is created."""
+"""Flags for files that only run once, when a model is created."""
 UNIT_BYTES = 600_000
 RUNTIME = ("verilated.cpp", "verilated_threads.cpp", "verilated_vpi.cpp")
 CONTROL_FILE = f'`verilator_config\npublic_flat_rw -module "{TOP}" -var "*"\n'
@@ -55,7 +60,7 @@ class BenchError(RuntimeError):
 
 @dataclass(frozen=True)
 class BenchCase:
-    """What the benches give a kernel, and what they expect of it.
+    """A kernel's inputs in the benches, and the results that they expect of it.
 
     Attributes
     ----------
@@ -63,16 +68,16 @@ class BenchCase:
         The kernel.
     image : bytes
         Device image of a network.
-    inputs : array of uint8, [words, bytes of an input word]
-        Input words.
-    expected : array of uint8, [words, bytes of an output word]
-        Output words.
+    inputs : array of uint8, [samples, bytes of a packed input]
+        Packed inputs.
+    expected : array of uint8, [samples, bytes of a packed output]
+        Packed outputs.
     """
 
     kernel: KernelConfig
     image: bytes
-    inputs: Words
-    expected: Words
+    inputs: PackedBatch
+    expected: PackedBatch
 
     def save(self, path: Path) -> None:
         """Write everything to a file of arrays, for the benches to read."""
@@ -144,15 +149,24 @@ def build_bench(
         If it cannot be built.
     """
     environment = tool_environment()
-    build_dir = build_dir.resolve()
+    cache = open_cache(build_dir, report)
     main = cocotb_config.share_dir / "lib" / "verilator" / "verilator.cpp"
     files = {
         **kernel_files(config, build_dir, report),
         f"{TOP}.v": bench_top(config),
         "public.vlt": CONTROL_FILE,
     }
+
+    def build(work: Path) -> None:
+        for file, text in files.items():
+            (work / file).write_text(text)
+        report("translating Verilog to C++")
+        sources = [file for file in files if file.endswith((".v", ".vlt"))]
+        run_tool(["verilator_bin", *FLAGS, *sources], work, environment)
+        _compile(work, main, environment, report)
+
     try:
-        compiler = run_tool(["g++", "-dumpfullversion"], build_dir, environment).strip()
+        compiler = run_tool(["g++", "-dumpfullversion"], cache.folder, environment).strip()
         versions = (importlib.metadata.version(name) for name in ("verilator", "cocotb"))
         # Where cocotb's libraries are is part of the program.
         made_from = (
@@ -160,28 +174,15 @@ def build_bench(
             *(*versions, *FLAGS, *COMPILER_FLAGS, *SLOW_FLAGS),
         )
         digest = hashlib.sha256("\0".join(made_from).encode()).hexdigest()[:16]
-        target = build_dir / f"bench-{digest}"
-        if (target / TOP).exists():
-            return target
-        with tempfile.TemporaryDirectory(dir=build_dir, prefix="building-") as name:
-            work = Path(name)
-            for file, text in files.items():
-                (work / file).write_text(text)
-            report("translating Verilog to C++")
-            sources = [file for file in files if file.endswith((".v", ".vlt"))]
-            run_tool(["verilator_bin", *FLAGS, *sources], work, environment)
-            _compile(work, main, environment, report)
-            target.mkdir(exist_ok=True)
-            os.replace(work / TOP, target / TOP)
-    except CompileError as error:
+        return cache.kept(f"bench-{digest}", [TOP], build)
+    except CppError as error:
         raise SimulatorError(
             f"{error}; see whether disk and memory suffice, and try again"
         ) from error
     except OSError as error:
         raise SimulatorError(
-            f"simulators cannot be kept in {build_dir}: {error.strerror}; choose another folder"
+            f"simulators cannot be built in {cache.folder}: {error.strerror}; choose another folder"
         ) from error
-    return target
 
 
 def _compile(

@@ -8,12 +8,12 @@ import signal
 import sys
 from pathlib import Path
 
-from trencadis_sim.device import SimulatedKernel
 from trencadis_sim.hw_emu.card import Card
 from trencadis_sim.hw_emu.environment import PID_FILE
 from trencadis_sim.hw_emu.memory import DeviceMemory
 from trencadis_sim.hw_emu.server import HOST_MEMORY_PREFIX, connect, serve
 from trencadis_sim.hw_emu.unit import ComputeUnit
+from trencadis_sim.verilated.device import SimulatedKernel
 
 __all__ = ["main"]
 

@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,20 +29,22 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_boards import Board
-from trencadis_host import faults
-from trencadis_host.device import DeviceError, DeviceOptions, MissingToolError, Statistics
-from trencadis_host.faults import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
-from trencadis_hw.closing import Closing
-from trencadis_hw.container import ContainerError, Overlay
+from trencadis_format.closing import Closing
+from trencadis_format.compiled import CompiledNetwork
+from trencadis_format.errors import FileError
+from trencadis_format.overlay import Overlay
+from trencadis_host import errors as faults
+from trencadis_host.devices.protocol import DeviceError, DeviceOptions, MissingToolError, Statistics
+from trencadis_host.errors import DeviceAbortedError, DeviceLostError, DeviceTimeoutError
 from trencadis_sim.hw_emu.environment import PID_FILE, variables
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
-from trencadis_sim.verilator import MissingSimulatorError, SimulatorError
-from trencadis_sim.xclbin import write_emulation
+from trencadis_sim.hw_emu.xclbin import write_emulation
+from trencadis_sim.verilated.verilator import MissingSimulatorError, SimulatorError
 
 __all__ = ["EmulatedCard", "open_device"]
 
-Words = npt.NDArray[np.uint8]
-Result = tuple[Words, Statistics]
+PackedBatch = npt.NDArray[np.uint8]
+Result = tuple[PackedBatch, Statistics]
 
 START_S = 120.0
 """Seconds in which XRT and the simulator must have started, on a busy machine."""
@@ -63,7 +65,7 @@ class _Process:
     folder: Path
     simulators: dict[int, int] = field(default_factory=dict)
     units: int = 0
-    door: str = ""
+    binding: str = ""
     heard: float = field(default_factory=time.monotonic)
     outbox: queue.SimpleQueue[Any] = field(default_factory=queue.SimpleQueue)
     sender: threading.Thread | None = None
@@ -118,7 +120,7 @@ class _Process:
         return " / ".join(lines)
 
     def simulator_failed(self) -> bool:
-        """Whether a simulator has ended that nobody closed."""
+        """Tell whether a simulator has ended that nobody closed."""
         for path in self.folder.glob(f".run/*/hw_em/*/{PID_FILE}"):
             with contextlib.suppress(OSError, ValueError):
                 pid = int(path.read_text())
@@ -132,7 +134,7 @@ class _Process:
         return False
 
     def first_frame(self) -> Mapping[str, Any]:
-        """What it says when it is ready, or has failed.
+        """Read its message that it is ready, or has failed.
 
         Raises
         ------
@@ -163,6 +165,8 @@ class EmulatedCard(Closing):
         Cards to use.
     timeout_s : float
         Seconds that a run may take on a compute unit.
+    folder : Path, optional
+        Removed when the device is closed.
 
     Raises
     ------
@@ -170,8 +174,17 @@ class EmulatedCard(Closing):
         If XRT cannot emulate the cards; its subclasses in `faults` say why.
     """
 
-    def __init__(self, overlay: Overlay, xclbin: Path, *, cards: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        overlay: Overlay,
+        xclbin: Path,
+        *,
+        cards: int,
+        timeout_s: float,
+        folder: Path | None = None,
+    ) -> None:
         self._overlay = overlay
+        self._folder = folder
         self._xclbin = xclbin.resolve()
         self._cards = cards
         self._timeout_s = timeout_s
@@ -183,7 +196,7 @@ class EmulatedCard(Closing):
 
     @property
     def name(self) -> str:
-        """What the device calls itself."""
+        """Name of the device."""
         return "hw_emu"
 
     @property
@@ -193,10 +206,10 @@ class EmulatedCard(Closing):
         return process.units if process else 0
 
     @property
-    def door(self) -> str:
+    def binding(self) -> str:
         """The way into XRT that is used."""
         process = self._process
-        return process.door if process else ""
+        return process.binding if process else ""
 
     @property
     def simulators(self) -> list[int]:
@@ -209,9 +222,9 @@ class EmulatedCard(Closing):
         """ID of the process that XRT is in."""
         return self._process.child.pid if self._process else None
 
-    def run(self, words: Words) -> Result:
-        """Compute words; see `Device.run`."""
-        future = self.submit(words)
+    def run(self, samples: PackedBatch) -> Result:
+        """Compute samples; see `Device.run`."""
+        future = self.submit(samples)
         try:
             return future.result()
         except BaseException as error:
@@ -220,8 +233,8 @@ class EmulatedCard(Closing):
                 self._end(DeviceAbortedError("device hw_emu: the run was interrupted"))
             raise
 
-    def submit(self, words: Words) -> Future[Result]:
-        """Compute words later; what `run` returns, or raises, is in the future.
+    def submit(self, samples: PackedBatch) -> Future[Result]:
+        """Compute samples later; what `run` returns, or raises, is in the future.
 
         Raises
         ------
@@ -244,7 +257,7 @@ class EmulatedCard(Closing):
                     process.send({"cancel": number})
 
             future.add_done_callback(drop)
-            process.send({"job": number}, np.ascontiguousarray(words).data.cast("B"))
+            process.send({"job": number}, np.ascontiguousarray(samples).data.cast("B"))
         return future
 
     def close(self) -> None:
@@ -259,12 +272,14 @@ class EmulatedCard(Closing):
             process.wait_for_simulators(CLOSE_S)
         # With the simulators gone all that is left is a thread of XRT's that sleeps for 10 s.
         self._end(DeviceAbortedError("device hw_emu was closed before a run was over"))
+        if self._folder is not None:
+            shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> _Process:
         folder = Path(tempfile.mkdtemp(prefix="run-", dir=self._xclbin.parent))
         with contextlib.ExitStack() as leftovers:
             leftovers.callback(shutil.rmtree, folder, ignore_errors=True)
-            self._overlay.save(folder / "network.tcd")
+            CompiledNetwork.of_overlay(self._overlay).save(folder / "network.tcd")
             ours, theirs = socket.socketpair()
             leftovers.callback(ours.close)
             values = variables(self._xclbin.parent)
@@ -289,7 +304,7 @@ class EmulatedCard(Closing):
             frame = process.first_frame()
             if "failed" in frame:
                 raise _error(frame)
-            process.units, process.door = frame["units"], frame["ready"]
+            process.units, process.binding = frame["units"], frame["ready"]
             process.simulators = {pid: os.pidfd_open(pid) for pid in frame["simulators"]}
             # Of a frame of which the rest does not come.
             limit = struct.pack("ll", SILENCE_S, 0)
@@ -402,7 +417,7 @@ def parse_shape(argument: str) -> tuple[int, int]:
     numbers = [cards, units or "1"]
     if not all(number.isdecimal() and 1 <= int(number) <= 16 for number in numbers):
         raise faults.DeviceNameError(
-            f"device hw_emu takes a number of cards behind the colon, or cards x compute units "
+            f"device hw_emu takes a number of cards after the colon, or cards x compute units "
             f"like hw_emu:1x2, up to 16 of each, not {argument!r}"
         )
     return int(numbers[0]), int(numbers[1])
@@ -418,24 +433,26 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Emul
     """
     cards, units = parse_shape(argument)
     kernel = overlay.kernel
-    board = Board(
-        name="sim", title="simulation", clock_mhz=250, kernels=units, kernel=kernel.to_dict()
-    )
-    folder = options.build_dir / "hw_emu" / f"{kernel.digest:016x}-{cards}x{units}"
-    report: Callable[[str], None] = options.progress
-    try:
-        path = write_emulation(
-            folder,
-            kernel,
-            board,
-            units=units,
-            cards=cards,
-            build_dir=options.build_dir,
-            report=report,
-        )
-    except MissingSimulatorError as error:
-        raise MissingToolError(f"device hw_emu: {error}") from error
-    except (SimulatorError, ContainerError) as error:
-        raise DeviceError(f"device hw_emu: {error}") from error
-    report("starting XRT")
-    return EmulatedCard(overlay, path, cards=cards, timeout_s=options.timeout_s)
+    board = Board(name="sim", title="simulation", clock_mhz=250, compute_units=units, kernel=kernel)
+    with contextlib.ExitStack() as leftovers:
+        # XRT wants links to its libraries, and writes as it likes: not among what is kept.
+        folder = Path(tempfile.mkdtemp(prefix="trencadis-hw_emu-"))
+        leftovers.callback(shutil.rmtree, folder, ignore_errors=True)
+        try:
+            path = write_emulation(
+                folder,
+                kernel,
+                board,
+                units=units,
+                cards=cards,
+                build_dir=options.simulators,
+                report=options.progress,
+            )
+        except MissingSimulatorError as error:
+            raise MissingToolError(f"device hw_emu: {error}") from error
+        except (SimulatorError, FileError) as error:
+            raise DeviceError(f"device hw_emu: {error}") from error
+        options.progress("starting XRT")
+        card = EmulatedCard(overlay, path, cards=cards, timeout_s=options.timeout_s, folder=folder)
+        leftovers.pop_all()
+    return card

@@ -1,4 +1,4 @@
-"""What the unmodified XRT needs around it to emulate: a folder of links, settings, variables.
+"""Environment in which the unmodified XRT emulates: a folder of links, settings, variables.
 
 XRT reads its settings when its libraries are loaded, so all of this is written before, and a
 process gets the variables when it is started.
@@ -13,9 +13,9 @@ import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from trencadis_host.faults import XrtMissingError
-from trencadis_host.xclbin import Bank
-from trencadis_hw.container import write_atomically
+from trencadis_format.files import write_atomically
+from trencadis_host.devices.xrt.xclbin import Bank
+from trencadis_host.errors import XrtMissingError
 
 __all__ = [
     "PID_FILE",
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 PID_FILE = "simulator.pid"
-"""Of the simulator, in the driver's run directory, until the driver closes the card."""
+"""File with the simulator's process ID, in the driver's run directory while the card is open."""
 
 XRT_FOLDERS = (
     Path("/opt/xilinx/xrt/lib"),
@@ -36,7 +36,7 @@ XRT_FOLDERS = (
         for folder in ("lib/x86_64-linux-gnu", "lib/aarch64-linux-gnu", "lib64", "lib")
     ),
 )
-"""Where XRT's libraries are looked for: AMD's own packages, then distributions'."""
+"""Folders in which XRT's libraries are looked for: AMD's own packages, then distributions'."""
 
 DRIVER = "libxrt_hwemu.so.*"
 
@@ -79,7 +79,7 @@ def write_environment(
     ------
     XrtMissingError
         If XRT, its emulation driver, or the program `unzip` that it needs is not installed.
-    ContainerError
+    FileError
         If a file cannot be written.
     """
     if shutil.which("unzip") is None:
@@ -130,7 +130,7 @@ def settings() -> str:
 
 
 def device_configuration(platform: str, banks: Sequence[Bank], cards: int) -> Mapping[str, object]:
-    """What `emconfig.json` says: which cards there are."""
+    """Contents of `emconfig.json`: the cards that there are."""
     return {
         "Version": {"FileVersion": "2.0", "ToolVersion": "2022.1"},
         "Platform": {

@@ -39,7 +39,7 @@ def receive_frame(connection: socket.socket) -> tuple[Frame, bytearray]:
 
 
 def receive(connection: socket.socket, size: int) -> bytearray:
-    """That many bytes.
+    """Receive that many bytes.
 
     Raises
     ------

@@ -19,7 +19,7 @@ __all__ = ["connect", "serve"]
 CONNECT_S = 60.0
 """Seconds for which the driver's socket is waited for; it listens soon after it has started us."""
 
-LARGEST_MESSAGE = 1 << 30
+MAX_MESSAGE_BYTES = 1 << 30
 
 HOST_MEMORY_PREFIX = "D2X_unix_sock_"
 """Name of the driver's second socket, through which a card would reach host memory."""
@@ -68,7 +68,7 @@ def serve(card: Card, driver: socket.socket, host_memory: socket.socket | None =
     while not card.closed:
         try:
             number, size = parse_call_header(bytes(receive(driver, CALL_HEADER_BYTES)))
-            if size > LARGEST_MESSAGE:
+            if size > MAX_MESSAGE_BYTES:
                 raise ValueError(f"the driver announced a message of {size} bytes")
             message = receive(driver, size)
         except EOFError:

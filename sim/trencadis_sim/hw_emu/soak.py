@@ -13,9 +13,11 @@ from typing import Any
 import click
 import numpy as np
 
-from trencadis_host.device import DeviceOptions
-from trencadis_hw.container import Overlay
-from trencadis_sim.emulator import Emulator
+from trencadis_format.command_line import reported
+from trencadis_format.compiled import load_overlay
+from trencadis_format.overlay import Overlay
+from trencadis_host.devices.emulator.device import Emulator
+from trencadis_host.devices.protocol import DeviceOptions
 from trencadis_sim.hw_emu.device import EmulatedCard, open_device
 
 __all__ = ["main", "soak"]
@@ -24,8 +26,8 @@ WARM_UP = 50
 """Runs before memory is measured: buffers have grown, allocators are in their stride."""
 
 
-def soak(card: EmulatedCard, overlay: Overlay, *, runs: int, words: int) -> dict[str, Any]:
-    """Run batches of one to `words` words.
+def soak(card: EmulatedCard, overlay: Overlay, *, runs: int, samples: int) -> dict[str, Any]:
+    """Run batches of one to `samples` samples.
 
     Parameters
     ----------
@@ -35,8 +37,8 @@ def soak(card: EmulatedCard, overlay: Overlay, *, runs: int, words: int) -> dict
         The network that it was opened with.
     runs : int
         Runs, after some that are not counted.
-    words : int
-        Most words of a run.
+    samples : int
+        Most samples of a run.
 
     Returns
     -------
@@ -45,23 +47,23 @@ def soak(card: EmulatedCard, overlay: Overlay, *, runs: int, words: int) -> dict
         before and after.
     """
     rng = np.random.default_rng(0)
-    packed = np.zeros((words, overlay.input_bytes), np.uint8)
-    packed[:, : overlay.input.values] = rng.integers(0, 256, (words, overlay.input.values))
+    packed = np.zeros((samples, overlay.input_bytes), np.uint8)
+    packed[:, : overlay.input.values] = rng.integers(0, 256, (samples, overlay.input.values))
     expected = Emulator(overlay).run(packed)[0]
     wrong = 0
 
     def run(count: int) -> None:
         nonlocal wrong
-        first = rng.integers(0, words - count + 1)
+        first = rng.integers(0, samples - count + 1)
         results, _ = card.run(packed[first : first + count])
         wrong += not np.array_equal(results, expected[first : first + count])
 
     for number in range(WARM_UP):
-        run(words if number == 0 else int(rng.integers(1, words + 1)))
+        run(samples if number == 0 else int(rng.integers(1, samples + 1)))
     memory, files = _each(card, _resident), _each(card, _descriptors)
     started = time.monotonic()
     for _ in range(runs):
-        run(int(rng.integers(1, words + 1)))
+        run(int(rng.integers(1, samples + 1)))
     return {
         "runs": runs,
         "wrong": wrong,
@@ -94,20 +96,25 @@ def _resident(pid: int) -> int:
 @click.argument("model", type=click.Path(path_type=Path))
 @click.option("--runs", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option(
-    "--words", type=click.IntRange(1), default=8, show_default=True, help="Most of a run."
+    "--samples",
+    "--words",
+    type=click.IntRange(1),
+    default=8,
+    show_default=True,
+    help="Most of a run.",
 )
 @click.option(
     "--build-dir",
     type=click.Path(path_type=Path),
-    default=DeviceOptions.build_dir,
-    show_default=True,
+    help="Where simulators are kept.  [default: the user's cache]",
 )
-def main(model: Path, runs: int, words: int, build_dir: Path) -> None:
+@reported("soak")
+def main(model: Path, runs: int, samples: int, build_dir: Path | None) -> None:
     """Soak the emulated card with runs of MODEL (.tcd)."""
-    overlay = Overlay.load(model)
+    overlay = load_overlay(model)
     options = DeviceOptions(build_dir=build_dir, timeout_s=60)
     with open_device("", overlay, options) as card:
-        print(json.dumps(soak(card, overlay, runs=runs, words=words), indent=2))
+        print(json.dumps(soak(card, overlay, runs=runs, samples=samples), indent=2))
 
 
 if __name__ == "__main__":

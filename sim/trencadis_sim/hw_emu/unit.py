@@ -20,7 +20,7 @@ WAIT_S = 0.001
 
 
 class SimulatedRegisters(Protocol):
-    """What is needed of a simulated kernel."""
+    """Interface that is needed of a simulated kernel."""
 
     def write(self, register: int, value: int) -> None:
         """Write a 32-bit register."""

@@ -14,9 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from trencadis_host.device import DeviceError, Statistics
-from trencadis_host.xrt import XrtDevice, open_door
-from trencadis_hw.container import ContainerError, Overlay
+from trencadis_format.compiled import load_overlay
+from trencadis_format.errors import FileError
+from trencadis_host.devices.protocol import DeviceError, Statistics
+from trencadis_host.devices.xrt.device import XrtDevice, open_binding
 from trencadis_sim.hw_emu.environment import PID_FILE
 from trencadis_sim.hw_emu.frames import receive_frame, send_frame
 
@@ -36,14 +37,14 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
             send_frame(parent, frame, data)
 
     try:
-        overlay = Overlay.load(run_folder / "network.tcd")
-        door = open_door()
-        device = XrtDevice("hw_emu", door, range(cards), xclbin, overlay, timeout_s)
-    except (ContainerError, DeviceError) as error:
+        overlay = load_overlay(run_folder / "network.tcd")
+        binding = open_binding()
+        device = XrtDevice("hw_emu", binding, range(cards), xclbin, overlay, timeout_s)
+    except (FileError, DeviceError) as error:
         send({"failed": type(error).__name__, "message": str(error)})
         return 1
     pids = sorted(int(file.read_text()) for file in run_folder.glob(f".run/*/hw_em/*/{PID_FILE}"))
-    send({"ready": door.name, "units": device.units, "simulators": pids})
+    send({"ready": binding.name, "units": device.units, "simulators": pids})
 
     def live() -> None:
         while True:
@@ -79,9 +80,9 @@ def main(number: int, run_folder: Path, xclbin: Path, cards: int, timeout_s: flo
         if "job" not in frame:
             device.close()
             return 0
-        words = np.frombuffer(data, np.uint8).reshape(-1, overlay.input_bytes)
+        samples = np.frombuffer(data, np.uint8).reshape(-1, overlay.input_bytes)
         job = frame["job"]
-        jobs[job] = device.submit(words)
+        jobs[job] = device.submit(samples)
         jobs[job].add_done_callback(lambda future, job=job: reply(job, future))
 
 

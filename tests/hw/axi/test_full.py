@@ -5,11 +5,11 @@ import pytest
 from amaranth.hdl import Signal
 
 from trencadis_hw.axi.full import AxiReader, AxiWriter
-from trencadis_sim.streams import Context, Monitor, Sink, Source, simulate
+from trencadis_sim.testbench.streams import Context, Monitor, Sink, Source, simulate
 
 BITS = 64
 SIZE = BITS // 8
-LONGEST = 8
+MAX_BURST = 8
 TRANSFERS = [(0, 1), (4096 - 3 * SIZE, 20), (8192, 0), (65536 - SIZE, 2), (1 << 40, 17), (64, 8)]
 STALLS = [0.0, 0.5]
 
@@ -30,7 +30,7 @@ def check_burst(address: int, length: int, size: int, burst: int) -> None:
     assert size == 3
     assert burst == 1
     assert address % SIZE == 0
-    assert length < LONGEST
+    assert length < MAX_BURST
     assert address // 4096 == (address + SIZE * length) // 4096
 
 
@@ -73,7 +73,7 @@ class ReadMemory:
 @pytest.mark.parametrize("memory_stall", STALLS)
 @pytest.mark.parametrize("stall", [0.0, 0.7])
 def test_reader(memory_stall: float, stall: float) -> None:
-    dut = AxiReader(bits=BITS, longest=LONGEST, depth=2 * LONGEST)
+    dut = AxiReader(bits=BITS, longest=MAX_BURST, depth=2 * MAX_BURST)
     memory = ReadMemory(dut, memory_stall)
     expected = beats_of(TRANSFERS)
     sink = Sink(dut.beats, len(expected), stall=stall)
@@ -91,14 +91,14 @@ def test_reader(memory_stall: float, stall: float) -> None:
 
 
 def test_reader_keeps_the_bus_busy() -> None:
-    dut = AxiReader(bits=BITS, longest=LONGEST)
+    dut = AxiReader(bits=BITS, longest=MAX_BURST)
     sink = Sink(dut.beats, 256)
     source = Source(dut.transfers, payloads([(0, 256)]))
     simulate(dut, source, sink, background=[ReadMemory(dut, 0.0)], most_cycles=256 + 8)
 
 
 def test_reader_that_is_stopped_is_free_for_the_next_transfer() -> None:
-    dut = AxiReader(bits=BITS, longest=LONGEST, depth=2 * LONGEST)
+    dut = AxiReader(bits=BITS, longest=MAX_BURST, depth=2 * MAX_BURST)
     memory = ReadMemory(dut, 0.3)
     sink = Sink(dut.beats, 5)
     after = Sink(dut.beats, 3)
@@ -136,7 +136,7 @@ class Errors:
 
 @pytest.mark.parametrize("fails_at", [None, 3])
 def test_reader_reports_errors(fails_at: int | None) -> None:
-    dut = AxiReader(bits=BITS, longest=LONGEST)
+    dut = AxiReader(bits=BITS, longest=MAX_BURST)
     sink = Sink(dut.beats, 10)
 
     async def drive(ctx: Context) -> None:
@@ -233,7 +233,7 @@ class WriteMemory:
 @pytest.mark.parametrize("memory_stall", STALLS)
 @pytest.mark.parametrize("stall", [0.0, 0.7])
 def test_writer(memory_stall: float, stall: float) -> None:
-    dut = AxiWriter(bits=BITS, longest=LONGEST)
+    dut = AxiWriter(bits=BITS, longest=MAX_BURST)
     memory = WriteMemory(dut, memory_stall)
     transfers = Source(dut.transfers, payloads(TRANSFERS))
 
@@ -249,7 +249,7 @@ def test_writer(memory_stall: float, stall: float) -> None:
 
 
 def test_writer_that_is_stopped_ends_its_burst_without_writing() -> None:
-    dut = AxiWriter(bits=BITS, longest=LONGEST)
+    dut = AxiWriter(bits=BITS, longest=MAX_BURST)
     memory = WriteMemory(dut, 0.3)
 
     async def drive(ctx: Context) -> None:
@@ -274,7 +274,7 @@ def test_writer_that_is_stopped_ends_its_burst_without_writing() -> None:
 
 @pytest.mark.parametrize("fails_at", [None, 1])
 def test_writer_reports_errors(fails_at: int | None) -> None:
-    dut = AxiWriter(bits=BITS, longest=LONGEST)
+    dut = AxiWriter(bits=BITS, longest=MAX_BURST)
 
     async def drive(ctx: Context) -> None:
         await Source(dut.transfers, payloads([(0, 20)]))(ctx)

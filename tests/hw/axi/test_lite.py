@@ -2,9 +2,10 @@ import random
 
 import pytest
 
-from trencadis_hw.abi import ABI_VERSION, Register
+from trencadis_format.image import ABI_VERSION
+from trencadis_format.registers import Register
 from trencadis_hw.axi.lite import ARGUMENTS, ControlRegisters
-from trencadis_sim.streams import Context, simulate
+from trencadis_sim.testbench.streams import Context, simulate
 
 CONFIGURATION = 0x0123_4567_89AB_CDEF
 
@@ -71,22 +72,22 @@ def test_arguments_keep_what_is_written(stall: float) -> None:
     dut = ControlRegisters(configuration=CONFIGURATION)
     master = Master(dut, stall)
     generator = random.Random(1)
-    words = {
+    samples = {
         register + 4 * i: (name, i)
         for name, (register, width) in ARGUMENTS.items()
         for i in range(width // 32)
     }
-    values = dict.fromkeys(words, 0)
+    values = dict.fromkeys(samples, 0)
 
     async def drive(ctx: Context) -> None:
         for _ in range(60):
-            address = generator.choice(list(words))
+            address = generator.choice(list(samples))
             data, strobe = generator.getrandbits(32), generator.randrange(16)
             await master.write(ctx, address, data, strobe)
             mask = sum(0xFF << 8 * i for i in range(4) if strobe >> i & 1)
             values[address] = values[address] & ~mask | data & mask
             assert await master.read(ctx, address) == values[address]
-        for address, (name, i) in words.items():
+        for address, (name, i) in samples.items():
             assert ctx.get(getattr(dut, name)) >> 32 * i & 0xFFFFFFFF == values[address]
 
     simulate(dut, drive)

@@ -1,0 +1,1 @@
+"""Fuzzing: random networks against the judge, damaged files against every parser."""

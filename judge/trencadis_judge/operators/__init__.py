@@ -1,0 +1,1 @@
+"""Operators of ONNX in float64, by family."""

@@ -1,0 +1,1 @@
+"""Networks: layers with masks, k-WTA, integers, and export."""

@@ -1,0 +1,1 @@
+"""Truly sparse training: networks whose weights never exist densely."""

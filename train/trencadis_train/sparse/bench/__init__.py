@@ -1,0 +1,1 @@
+"""Measurements of sparse training: `make bench-train`."""

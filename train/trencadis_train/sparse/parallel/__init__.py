@@ -1,0 +1,1 @@
+"""Training by several processes: WASAP-SGD and its synchronous variant."""

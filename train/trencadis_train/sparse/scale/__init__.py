@@ -1,0 +1,1 @@
+"""Networks of tens of millions of neurons: constant fan-in, changed in place."""

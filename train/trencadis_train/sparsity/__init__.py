@@ -1,0 +1,1 @@
+"""Masks and how kernels are assigned to complementary sets."""

@@ -1,0 +1,1 @@
+"""The trainer, what it loops over and what it writes."""
