@@ -47,8 +47,8 @@ def test_a_model_becomes_an_image_beside_it(model) -> None:
     image = model.with_suffix(".tcd")
     overlay = load_overlay(image)
     assert overlay.input.name == "x"
-    for text in ("Conv3", "Gemm", "non-zero", "full", "cycles per inference"):
-        assert text in result.stdout
+    for text in ("Conv3", "Gemm", "weights are not zero", "full", "cycles per inference"):
+        assert text in result.stdout, result.stdout
     assert f"{image}:" in result.stdout.replace("\n", "")
     assert result.stderr == ""
 
@@ -56,7 +56,8 @@ def test_a_model_becomes_an_image_beside_it(model) -> None:
 def test_an_input_of_indices_and_values(model) -> None:
     result = run(model, "--input-nonzeros", 1)
     assert result.exit_code == 0, result.output
-    assert "1 of 2" in result.stdout
+    (row,) = (line.split() for line in result.stdout.splitlines() if line.startswith("Conv3  "))
+    assert row[1:4] == ["6x6x6", "50%", "50%"]  # output, weights, inputs: one of two
     overlay = load_overlay(model.with_suffix(".tcd"))
     assert overlay.report["layers"][0]["static"]
     assert overlay.input.nonzeros == 1
