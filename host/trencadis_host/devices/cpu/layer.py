@@ -1,11 +1,13 @@
 """The steps of one layer: gather, dot products, look-up, selection."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_host.devices.cpu.column_layer import ColumnLayer, column_layer
 from trencadis_host.devices.cpu.constants import requantise_constants
 from trencadis_host.devices.cpu.costs import Costs
 from trencadis_host.devices.cpu.dot import DotSpec, emit_dot
@@ -52,6 +54,8 @@ class LayerChoice:
         Blocks of more than eight samples are computed with samples in lanes.
     tile_samples : int
         Samples of a block from which `tiles` computes it; fewer take units. 0 without tiles.
+    winner_columns : bool
+        A sample alone is computed from the columns of its winners.
     """
 
     kernel: str
@@ -62,6 +66,7 @@ class LayerChoice:
     floats: int
     sample_lanes: bool
     tile_samples: int
+    winner_columns: bool
 
 
 @dataclass(frozen=True)
@@ -96,8 +101,14 @@ class LayerWriter:
         self._costs = costs
         self._samples = builder.e.arguments[2]
 
-    def write(self) -> LayerChoice:
-        """Write all steps of the layer; what it took is returned."""
+    def write(self, winners: int | None = None) -> LayerChoice:
+        """Write all steps of the layer; what it took is returned.
+
+        Parameters
+        ----------
+        winners : int, optional
+            Values other than zero that the map it reads is expected to have.
+        """
         program, builder = self._program, self._builder
         runs, steps, patches = self._windows()
         units, lists = self._best(runs), len(runs)
@@ -109,16 +120,23 @@ class LayerWriter:
         form = _Form(steps, lists, units.dense, shared, patches, keys, tiles)
         blocks = (len(units.starts) - 1) // lists
         turned = self._turned(units.count / lists)
-        if turned is None:
+        columns = self._columns(winners, units)
+
+        def dots() -> None:
             self._dots(tables, blocks, form)
+
+        def many() -> None:
+            if turned is None:
+                dots()
+                return
+            several = builder.e.b.icmp_signed(">", self._samples, I64(SAMPLES // 2))
+            self._either(several, lambda: turned.write(builder, self._path, constants, keys), dots)
+
+        if columns is None:
+            many()
         else:
-            e = builder.e
-            many = e.b.icmp_signed(">", self._samples, I64(SAMPLES // 2))
-            with e.b.if_else(many) as (then, otherwise):
-                with then:
-                    turned.write(builder, self._path, constants, keys)
-                with otherwise:
-                    self._dots(tables, blocks, form)
+            alone = builder.e.b.icmp_signed("==", self._samples, I64(1))
+            self._either(alone, lambda: columns.write(builder, self._path, constants, keys), many)
         nonzeros = int(np.count_nonzero(program.weights))
         kind = "tiles" if tiles is not None else "dense" if units.dense else "sparse"
         write_finish(builder, program, self._path)
@@ -131,7 +149,24 @@ class LayerWriter:
             floats,
             turned is not None,
             0 if tiles is None else tiles.least_samples,
+            columns is not None,
         )
+
+    def _either(
+        self, condition: Any, first: Callable[[], None], second: Callable[[], None]
+    ) -> None:
+        """Write two ways to compute the layer, and what chooses one at run time."""
+        with self._builder.e.b.if_else(condition) as (then, otherwise):
+            with then:
+                first()
+            with otherwise:
+                second()
+
+    def _columns(self, winners: int | None, units: Units) -> ColumnLayer | None:
+        """The layer by columns of winners, if a sample alone takes less time so."""
+        found = column_layer(self._program, self._path, winners)
+        taken = units.count * (self._costs.dense if units.dense else 1)
+        return None if found is None or found.time(self._costs) >= taken else found
 
     def _tiles(
         self,

@@ -168,12 +168,14 @@ class _Builder:
         first, last = self._programs[0].source, self._programs[-1].target
         for layout in [first, *(program.target for program in self._programs)]:
             self._reserve(layout)
+        winners: int | None = None
         for program in self._programs:
             if isinstance(program, PoolProgram):
                 write_pool(self, program, self._path)
-                continue
-            writer = LayerWriter(self, program, self._path, self._block, self._costs)
-            self.choices.append(writer.write())
+            else:
+                writer = LayerWriter(self, program, self._path, self._block, self._costs)
+                self.choices.append(writer.write(winners))
+            winners = program.winners
         layers = self.e.finish()
         self._write_packed(layers, first, last)
         if self._form.input is None or self._form.output is None:

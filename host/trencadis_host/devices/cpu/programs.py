@@ -117,6 +117,11 @@ class LayerProgram:
         return not self.parameters
 
     @property
+    def winners(self) -> int | None:
+        """Activations of a sample that survive; None if that depends on the data alone."""
+        return _winners(self.target, self.selection, self.k)
+
+    @property
     def corrections(self) -> Array:
         """Excess of a sum of products with keys over one with values, shape (outputs,)."""
         return self.source.zero * self.weights.astype(np.int64).sum(axis=(1, 2))
@@ -153,6 +158,15 @@ class PoolProgram:
     survivor_zero: int
 
     raw = False
+
+    @property
+    def winners(self) -> int | None:
+        """Activations of a sample that survive; None if that depends on the data alone."""
+        return _winners(self.target, self.selection, self.k)
+
+
+def _winners(target: MapLayout, selection: Selection, k: int) -> int | None:
+    return None if selection is Selection.ALL else target.rows * target.columns * k
 
 
 def lower_layers(

@@ -165,13 +165,25 @@ def computed(
     costs: Costs = DEFAULT_COSTS,
 ) -> Array:
     """Outputs of the compiled network."""
+    return outputs_of(compiled(source, layers, path, block, costs), layers, keys)
+
+
+def compiled(
+    source: DecodedInput, layers: list[DecodedLayer], path: Path, block: int, costs: Costs
+) -> Network:
+    """The network, for packed samples."""
+    size = layers[-1].origins[..., 0].size * len(layers[-1].weights) * (4 if layers[-1].raw else 1)
+    inputs = source.rows * source.columns * source.channels
+    form = SampleForm(inputs, size, len(layers[-1].weights))
+    return Network(lower_layers(source, layers), form, path, block, costs=costs)
+
+
+def outputs_of(network: Network, layers: list[DecodedLayer], keys: Array) -> Array:
+    """What a compiled network computes, shape (samples, positions, outputs)."""
     raw, outputs = layers[-1].raw, len(layers[-1].weights)
     positions = layers[-1].origins[..., 0].size
-    size = outputs * (4 if raw else 1)
-    samples = keys.reshape(len(keys), -1)
-    form = SampleForm(samples.shape[1], positions * size, outputs)
-    network = Network(lower_layers(source, layers), form, path, block, costs=costs)
-    results = np.zeros((len(keys), positions * size), np.uint8)
+    samples = np.ascontiguousarray(keys.reshape(len(keys), -1))
+    results = np.zeros((len(keys), positions * outputs * (4 if raw else 1)), np.uint8)
     workspace = network.workspace()
     network.run(samples.ctypes.data, results.ctypes.data, len(keys), workspace.ctypes.data)
     return results.view("<i4" if raw else np.uint8).reshape(len(keys), positions, outputs)
@@ -225,6 +237,36 @@ def test_tiles_equal_the_emulator(seed: int) -> None:
     for path in TILE_PATHS:
         outputs = computed(source, layers, keys, path, int(rng.choice([1, 4, 16])), TILES)
         assert np.array_equal(outputs, emulate(source, layers, keys))
+
+
+COLUMNS = Costs(dense=0.7, column=0.0)
+"""Costs with which a sample alone takes the columns of its winners, where they are known."""
+
+
+@pytest.mark.parametrize("seed", range(300, 310))
+def test_columns_of_winners_equal_the_emulator(path: Path, seed: int) -> None:
+    """A layer that selects, and one that reads all positions of its map at once."""
+    rng = np.random.default_rng(seed)
+    source = DecodedInput(5, 4, 9, 4, 0, int(rng.choice([0, 128, 255])), False)
+    chosen = random_layer(rng, 5, 4, 9, 4, 0, source.zero, last=False)
+    selection = Selection.EXACT if seed % 2 else Selection.THRESHOLD
+    chosen = replace(chosen, selection=selection)
+    rows, columns = chosen.origins.shape[:2]
+    outputs = len(chosen.weights)
+    width, first, zero = chosen.width, chosen.first, chosen.zero
+    layer = random_layer(rng, rows, columns, outputs, width, first, zero, last=True)
+    places = np.arange(rows)[:, None] * width + np.arange(columns)
+    weights = rng.integers(-128, 128, (len(layer.weights), places.size, outputs))
+    weights[rng.random(weights.shape) > 0.7] = 0
+    layer = replace(
+        layer, weights=weights, offsets=places.ravel(), origins=np.full((1, 1, 1), first)
+    )
+    keys = rng.integers(0, 256, (4, 5, 4, 9)).astype(np.uint8)
+    network = compiled(source, [chosen, layer], path, 4, COLUMNS)
+    assert [choice.winner_columns for choice in network.choices] == [False, True]
+    for part in [*np.split(keys, len(keys)), keys]:  # alone, and all of them
+        found = outputs_of(network, [chosen, layer], part)
+        assert np.array_equal(found, emulate(source, [chosen, layer], part))
 
 
 @pytest.mark.parametrize("costs", [Costs(dense=0.0), TILES, SAMPLE_LANES])
