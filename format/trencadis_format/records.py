@@ -5,6 +5,7 @@ unpack with them.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 __all__ = ["Field", "FieldError", "Record"]
 
@@ -52,7 +53,7 @@ class Record:
     name: str
     fields: tuple[Field, ...]
 
-    @property
+    @cached_property
     def bits(self) -> int:
         """Width of a packed record."""
         return sum(field.bits for field in self.fields)

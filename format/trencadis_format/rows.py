@@ -1,13 +1,13 @@
-"""Many records of one format, packed at once."""
+"""Many records of one format, packed and unpacked at once."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from trencadis_format.records import Record
 
-__all__ = ["pack_rows"]
+__all__ = ["pack_rows", "unpack_rows"]
 
 
 def pack_rows(record: Record, columns: Mapping[str, npt.NDArray[np.int64]]) -> list[int]:
@@ -41,3 +41,28 @@ def pack_rows(record: Record, columns: Mapping[str, npt.NDArray[np.int64]]) -> l
         offset += field.bits
     packed = np.packbits(bits, axis=1, bitorder="little")
     return [int.from_bytes(row.tobytes(), "little") for row in packed]
+
+
+def unpack_rows(record: Record, rows: Sequence[int]) -> dict[str, npt.NDArray[np.int64]]:
+    """Values of every field, shape (rows,): the inverse of `pack_rows`.
+
+    Raises
+    ------
+    ValueError
+        If a row has more bits than the record.
+    """
+    size = -(-record.bits // 8)
+    try:
+        data = b"".join(row.to_bytes(size, "little") for row in rows)
+    except OverflowError as error:
+        raise ValueError(f"a {record.name} record has {record.bits} bits, a row more") from error
+    packed = np.frombuffer(data, np.uint8).reshape(len(rows), size)
+    bits = np.unpackbits(packed, axis=1, bitorder="little")
+    if bits[:, record.bits :].any():
+        raise ValueError(f"a {record.name} record has {record.bits} bits, a row more")
+    values, offset = {}, 0
+    for field in record.fields:
+        found = bits[:, offset : offset + field.bits] @ (np.int64(1) << np.arange(field.bits))
+        values[field.name] = found - ((found > field.high).astype(np.int64) << field.bits)
+        offset += field.bits
+    return values

@@ -14,18 +14,18 @@ from trencadis_format.errors import InputError
 from trencadis_format.overlay import Overlay
 from trencadis_format.tensor_formats import TensorFormat, check_batch
 from trencadis_host.cut_step import CutStep, OverlayRunner
-from trencadis_host.devices.protocol import Statistics
+from trencadis_host.devices.protocol import SegmentDevice, Statistics
 from trencadis_host.host_step import HostStep
 
-__all__ = ["OverlayRunner", "SegmentExecutor"]
+__all__ = ["IN_FLIGHT", "OverlayRunner", "SegmentExecutor"]
 
 Array = npt.NDArray[Any]
 
 TIMEOUT_S = 600.0
 """Seconds that a host segment with loops may take, if nothing else is said."""
 
-MAX_IN_FLIGHT = 4
-"""Parts of a batch that are computed at the same time, each in another segment."""
+IN_FLIGHT = 4
+"""Parts of a batch that are computed at the same time, each in another segment, at most."""
 
 
 class SegmentExecutor(Closing):
@@ -39,8 +39,12 @@ class SegmentExecutor(Closing):
         The network.
     open_overlay : callable
         Opens a device for one of its programs.
+    open_whole : callable
+        Opens a device for a segment in pieces that it computes whole; None if there is none.
     timeout_s : float
         Seconds after which a host segment with loops has failed.
+    in_flight : int
+        Parts of a batch that are computed at the same time.
 
     Raises
     ------
@@ -54,13 +58,17 @@ class SegmentExecutor(Closing):
         self,
         network: CompiledNetwork,
         open_overlay: Callable[[Overlay], OverlayRunner],
+        open_whole: Callable[[CutSegment], SegmentDevice | None] = lambda segment: None,
         timeout_s: float = TIMEOUT_S,
+        in_flight: int = IN_FLIGHT,
     ) -> None:
         self._network = network
         self._overlays: list[OverlayRunner] = []
         self._cuts: list[CutStep] = []
+        self._wholes: list[SegmentDevice] = []
         self._steps: list[_Step] = []
-        self._pool = ThreadPoolExecutor(MAX_IN_FLIGHT, "segments")
+        self._in_flight = in_flight
+        self._pool = ThreadPoolExecutor(in_flight, "segments")
         try:
             for segment in network.segments:
                 if isinstance(segment, OverlaySegment):
@@ -68,8 +76,7 @@ class SegmentExecutor(Closing):
                     self._overlays.append(runner)
                     self._steps.append(_OverlayStep(segment, runner))
                 elif isinstance(segment, CutSegment):
-                    self._cuts.append(CutStep(segment, open_overlay))
-                    self._steps.append(self._cuts[-1])
+                    self._steps.append(self._cut_step(segment, open_overlay, open_whole))
                 else:
                     self._steps.append(HostStep(segment, timeout_s))
         except BaseException:
@@ -77,10 +84,25 @@ class SegmentExecutor(Closing):
             raise
         self._last_use = self._last_uses()
 
+    def _cut_step(
+        self,
+        segment: CutSegment,
+        open_overlay: Callable[[Overlay], OverlayRunner],
+        open_whole: Callable[[CutSegment], SegmentDevice | None],
+    ) -> "_Step":
+        """What computes a segment in pieces."""
+        device = open_whole(segment)
+        if device is None:
+            self._cuts.append(CutStep(segment, open_overlay))
+            return self._cuts[-1]
+        self._wholes.append(device)
+        return _WholeStep(segment, device)
+
     @property
     def device_name(self) -> str:
         """Names of the devices of overlay segments; `onnxruntime` if there are none."""
         names = {runner.device_name for runner in self._overlays}
+        names |= {device.name for device in self._wholes}
         for step in self._cuts:
             names |= step.device_names
         return ", ".join(sorted(names)) or "onnxruntime"
@@ -88,11 +110,12 @@ class SegmentExecutor(Closing):
     @property
     def kernels(self) -> list[dict[str, Any]]:
         """Choices of devices, layer by layer, where they have them."""
-        return [kernel for part in (*self._overlays, *self._cuts) for kernel in part.kernels]
+        parts = (*self._overlays, *self._wholes, *self._cuts)
+        return [kernel for part in parts for kernel in part.kernels]
 
     def after_fork(self) -> None:
         """Prepare a child process: have threads and locks of its own."""
-        self._pool = ThreadPoolExecutor(MAX_IN_FLIGHT, "segments")
+        self._pool = ThreadPoolExecutor(self._in_flight, "segments")
         for step in self._steps:
             step.after_fork()
 
@@ -200,7 +223,7 @@ class SegmentExecutor(Closing):
     def close(self) -> None:
         """Let go of devices."""
         self._pool.shutdown()
-        for part in (*self._overlays, *self._cuts):
+        for part in (*self._overlays, *self._wholes, *self._cuts):
             part.close()
 
 
@@ -232,6 +255,20 @@ class _OverlayStep:
         with self._turn:
             (made,) = self._runner.run(None, {name: values[name]})
             return {self._segment.outputs[0]: made}, self._runner.statistics
+
+
+class _WholeStep:
+    def __init__(self, segment: CutSegment, device: SegmentDevice) -> None:
+        self._segment, self._device = segment, device
+
+    def after_fork(self) -> None:
+        """Prepare the device."""
+        self._device.after_fork()
+
+    def run(self, values: Mapping[str, Array]) -> tuple[dict[str, Array], Statistics | None]:
+        """Compute on the device."""
+        made, statistics = self._device.run(values[self._segment.input.name])
+        return {self._segment.output.name: made}, statistics
 
 
 def _check(array: Array, form: TensorFormat) -> None:

@@ -26,13 +26,15 @@ from trencadis_host.devices.protocol import (
     DeviceOptions,
     QueueingDevice,
     ReopeningDevice,
+    SegmentDevice,
     Statistics,
     TensorDevice,
     open_device,
+    open_segment,
 )
 from trencadis_host.errors import DeviceAbortedError
 from trencadis_host.forks import notice_forks
-from trencadis_host.segments import SegmentExecutor
+from trencadis_host.segments import IN_FLIGHT, SegmentExecutor
 
 __all__ = ["NodeArg", "Session"]
 
@@ -133,7 +135,13 @@ class Session(Closing):
             def open_overlay(overlay: Overlay) -> Session:
                 return Session._of_overlay(overlay, device, options, threads)
 
-            self._segments = SegmentExecutor(network, open_overlay, options.timeout_s)
+            def open_whole(segment: CutSegment) -> SegmentDevice | None:
+                return open_segment(device, segment, options)
+
+            in_flight = min(IN_FLIGHT, options.threads or IN_FLIGHT)
+            self._segments = SegmentExecutor(
+                network, open_overlay, open_whole, options.timeout_s, in_flight
+            )
         else:
             self._overlay = network.only_overlay
             self._device = open_device(device, self._overlay, options)

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trencadis_format.layer_tables import REGION, REQUANTISE, SEQUENCE, weight_record
-from trencadis_format.rows import pack_rows
+from trencadis_format.rows import pack_rows, unpack_rows
 
 RECORDS = [weight_record(2, 1), weight_record(16, 5), SEQUENCE, REQUANTISE]
 
@@ -24,6 +24,15 @@ def test_rows_are_packed_as_the_record_packs_them(record, seed, rows) -> None:
         for row in range(rows)
     ]
     assert pack_rows(record, columns) == expected
+    unpacked = unpack_rows(record, expected)
+    assert list(unpacked) == list(columns)
+    assert all(np.array_equal(unpacked[name], columns[name]) for name in columns)
+
+
+def test_rows_of_more_bits_are_refused() -> None:
+    for row in (1 << REGION.bits, 1 << 64):
+        with pytest.raises(ValueError, match=r"^a REGION record has \d+ bits, a row more$"):
+            unpack_rows(REGION, [0, row])
 
 
 def test_values_must_fit() -> None:

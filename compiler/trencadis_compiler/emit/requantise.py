@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from trencadis_compiler.emit.groups import requantiser_groups
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.ranges import reachable_sums
-from trencadis_compiler.exact.requantise_layer import ChannelError, layer_parameters
 from trencadis_compiler.mapping.place import PlacedLayer
 from trencadis_compiler.mapping.plan import LayerPlan
 from trencadis_format.image import Block, Target
 from trencadis_format.layer_tables import REQUANTISE, Ties
+from trencadis_format.models.requantise_layer import ChannelError, layer_parameters
 
 __all__ = ["requantise_blocks"]
 

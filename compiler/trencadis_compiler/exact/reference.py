@@ -9,9 +9,9 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_compiler.exact.requantise import thresholds
 from trencadis_compiler.ir.network import Layer, Network
 from trencadis_format.models.select import winners
+from trencadis_format.models.thresholds import thresholds
 
 __all__ = ["evaluate", "evaluate_all", "layer_output", "layer_sums"]
 

@@ -6,11 +6,11 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_compiler.exact.requantise import InexactError
 from trencadis_compiler.ir.network import Quantisation
 from trencadis_format.layer_tables import Ties
 from trencadis_format.map_tables import ADD, ADD_SHIFT
 from trencadis_format.models.add import add_keys
+from trencadis_format.models.requantise_parameters import InexactError
 
 __all__ = ["add_parameters", "exact_sums"]
 

@@ -6,7 +6,6 @@ import numpy as np
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.ranges import prove_range, reachable_sums
-from trencadis_compiler.exact.requantise_layer import ChannelError, layer_parameters
 from trencadis_compiler.ir.network import Layer
 from trencadis_compiler.maps.network import MapStep
 from trencadis_compiler.maps.place import LayerShape, MapPlacement
@@ -14,6 +13,7 @@ from trencadis_format.config import KernelConfig
 from trencadis_format.image import ABI_VERSION, HEADER, Block, Target, pack_blocks
 from trencadis_format.layer_tables import FEED, REQUANTISE, TABLE, Ties, weight_record
 from trencadis_format.map_tables import ADD, MAP_LAYER, MAP_PROGRAM, MapMode
+from trencadis_format.models.requantise_layer import ChannelError, layer_parameters
 from trencadis_format.records import FieldError
 from trencadis_format.rows import pack_rows
 from trencadis_format.widths import KEY_BITS, OFFSET_SHIFT, SHIFT_BASE

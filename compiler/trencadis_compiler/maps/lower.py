@@ -12,7 +12,6 @@ from fractions import Fraction
 import numpy as np
 
 from trencadis_compiler.errors import Unsupported
-from trencadis_compiler.exact.requantise import InexactError
 from trencadis_compiler.importer.graph import Graph, Node
 from trencadis_compiler.ir.network import Layer, Quantisation, TensorInfo
 from trencadis_compiler.ir.network import Network as ChainNetwork
@@ -21,6 +20,7 @@ from trencadis_compiler.maps.network import MapNetwork, MapStep, MapValue, Windo
 from trencadis_compiler.passes.build_network import build_network
 from trencadis_compiler.passes.grow_chains import Chain
 from trencadis_compiler.passes.shapes import padding, window
+from trencadis_format.models.requantise_parameters import InexactError
 
 __all__ = ["BOUNDS", "lower_chain", "lower_graph"]
 

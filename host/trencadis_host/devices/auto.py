@@ -2,15 +2,16 @@
 
 import contextlib
 
+from trencadis_format.cut_segment import CutSegment
 from trencadis_format.overlay import Overlay
 from trencadis_format.user_cache import CacheError
 from trencadis_host.devices.emulator.device import open_device as open_emulator
-from trencadis_host.devices.protocol import Device, DeviceOptions
+from trencadis_host.devices.protocol import Device, DeviceOptions, SegmentDevice
 from trencadis_host.devices.xrt.device import XrtDevice, open_binding
 from trencadis_host.devices.xrt.xclbin import Xclbin, XclbinError
 from trencadis_host.errors import DeviceError, DeviceNameError
 
-__all__ = ["open_device"]
+__all__ = ["open_device", "open_segment"]
 
 
 def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Device:
@@ -40,6 +41,33 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> Devi
     except DeviceNameError as error:
         options.progress(f"emulating: {error}")
         return open_emulator("", overlay, options)
+
+
+def open_segment(
+    argument: str, segment: CutSegment, options: DeviceOptions
+) -> SegmentDevice | None:
+    """The processor for a whole segment in pieces; None where `open_device` takes another device.
+
+    Raises
+    ------
+    DeviceError
+        If an image cannot be decoded.
+    """
+    if argument:
+        return None  # `open_device` says so
+    with contextlib.suppress(CacheError, DeviceError, XclbinError):
+        cards = _open_cards(segment.overlays[0], options)
+        if cards is not None:
+            cards.close()
+            return None
+    try:
+        from trencadis_host.devices.cpu.segment import open_segment as open_cpu
+    except ImportError:
+        return None
+    try:
+        return open_cpu("", segment, options)
+    except DeviceNameError:
+        return None
 
 
 def _open_cards(overlay: Overlay, options: DeviceOptions) -> XrtDevice | None:

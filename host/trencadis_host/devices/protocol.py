@@ -12,6 +12,7 @@ from typing import Any, Protocol, Self, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_format.cut_segment import CutSegment
 from trencadis_format.errors import UserError
 from trencadis_format.overlay import Overlay
 from trencadis_format.registers import Status
@@ -31,15 +32,18 @@ __all__ = [
     "MissingToolError",
     "QueueingDevice",
     "ReopeningDevice",
+    "SegmentDevice",
     "Statistics",
     "TensorDevice",
     "UnknownDeviceError",
     "device_names",
     "open_device",
+    "open_segment",
     "raise_for_status",
 ]
 
 ENTRY_POINTS = "trencadis.devices"
+SEGMENT_ENTRY_POINTS = "trencadis.segments"
 
 PackedBatch = npt.NDArray[np.uint8]
 
@@ -251,6 +255,43 @@ class ReopeningDevice(Protocol):
         ...
 
 
+class SegmentDevice(Protocol):
+    """A device without the limits of a core, which computes a segment in pieces whole.
+
+    Results are those of the pieces.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the device."""
+        ...
+
+    @property
+    def kernels(self) -> list[dict[str, Any]]:
+        """Choices of the device, layer by layer; JSON-ready."""
+        ...
+
+    def run(self, tensor: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], Statistics]:
+        """The segment's output tensor of its input, shape (samples, ...), and what it took.
+
+        Raises
+        ------
+        InputError
+            If shape or type are not the segment's, or a value is not a number.
+        DeviceError
+            If the device fails.
+        """
+        ...
+
+    def after_fork(self) -> None:
+        """Prepare a child process."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything."""
+        ...
+
+
 def device_names() -> list[str]:
     """Names of the installed kinds of devices."""
     return sorted(point.name for point in importlib.metadata.entry_points(group=ENTRY_POINTS))
@@ -287,6 +328,28 @@ def open_device(name: str, overlay: Overlay, options: DeviceOptions) -> Device:
             f"device {name!r} needs the package {package!r}, which is not installed; install it "
             f"with: pip install 'trencadis[{kind}]'"
         ) from error
+    return device
+
+
+def open_segment(name: str, segment: CutSegment, options: DeviceOptions) -> SegmentDevice | None:
+    """Open a device for a whole segment in pieces; None if the device takes pieces only.
+
+    Kinds that do are entry points of the group `trencadis.segments`, like those of `open_device`.
+
+    Raises
+    ------
+    DeviceError
+        If the device cannot be opened.
+    """
+    kind, _, argument = name.partition(":")
+    found = importlib.metadata.entry_points(group=SEGMENT_ENTRY_POINTS, name=kind)
+    if not found:
+        return None
+    try:
+        opener: Any = next(iter(found)).load()
+    except ImportError:
+        return None  # `open_device` says what is missing
+    device: SegmentDevice | None = opener(argument, segment, options)
     return device
 
 

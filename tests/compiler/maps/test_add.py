@@ -4,10 +4,10 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from trencadis_compiler.exact.requantise import InexactError
 from trencadis_compiler.ir.network import Quantisation
 from trencadis_compiler.maps.add import add_parameters
 from trencadis_format.models.add import add_keys
+from trencadis_format.models.requantise_parameters import InexactError
 
 
 def exact(first: Quantisation, second: Quantisation, out: Quantisation, a: int, b: int) -> int:

@@ -19,8 +19,9 @@ from trencadis_host.devices.cpu.layer import LayerChoice
 from trencadis_host.devices.cpu.network import Network, SampleForm
 from trencadis_host.devices.cpu.paths import Path, choose_path
 from trencadis_host.devices.cpu.programs import UnsuitableError, lower_layers
+from trencadis_host.devices.cpu.source import CpuProgram, overlay_program
 from trencadis_host.devices.cpu.store import CodeStore, UnkeptCode, open_store
-from trencadis_host.devices.emulator.decode import DecodedInput, decode
+from trencadis_host.devices.emulator.decode import DecodedInput
 from trencadis_host.devices.emulator.device import Emulator
 from trencadis_host.devices.maps.device import MapEmulator
 from trencadis_host.devices.protocol import DeviceError, DeviceOptions, Statistics
@@ -48,7 +49,7 @@ class CpuDevice(Closing):
 
     Parameters
     ----------
-    overlay : Overlay
+    program : CpuProgram
         The network.
     path : Path
         Instructions to use.
@@ -61,47 +62,46 @@ class CpuDevice(Closing):
 
     Raises
     ------
-    DeviceError
-        If the image cannot be decoded.
+    UnsuitableError
+        If the kernels do not compute the layers, and nothing else does.
     """
 
     def __init__(
         self,
-        overlay: Overlay,
+        program: CpuProgram,
         path: Path,
         threads: int,
         store: CodeStore | None = None,
         costs: Costs = DEFAULT_COSTS,
     ) -> None:
-        self._overlay, self._path, self._threads = overlay, path, threads
-        self._dtype = np.dtype(overlay.input.dtype)
-        self._result_dtype = np.dtype(overlay.output.dtype)
-        self._fallback: Emulator | None = None
+        self._program, self._path, self._threads = program, path, threads
+        self._input = program.source
+        self._dtype = np.dtype(program.input.dtype)
+        self._result_dtype = np.dtype(program.output.dtype)
         self._network: Network | None = None
         self._pool: ThreadPoolExecutor | None = None
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._free: list[_Workspace] = []
         self._last = Statistics(samples=0)
-        self._input_shape = _sizes(overlay.input.shape)
-        self._output_shape = _sizes(overlay.output.shape)
+        self._input_shape = _sizes(program.input.shape)
+        self._output_shape = _sizes(program.output.shape)
+        self._fallback: Emulator | None = None
         try:
-            self._input, layers = decode(overlay.image, overlay.kernel)
-        except ValueError as error:
-            raise DeviceError(f"device cpu: {error}; compile the model again") from error
-        try:
-            programs = lower_layers(self._input, layers)
+            programs = lower_layers(program.source, program.layers)
         except UnsuitableError:
-            self._fallback = Emulator(overlay)
+            if program.emulate is None:
+                raise
+            self._fallback = program.emulate()
             return
-        largest = max(program.target.stride + program.source.stride for program in programs)
+        largest = max(layer.target.stride + layer.source.stride for layer in programs)
         block = max(1, min(MAX_BLOCK, BLOCK_BYTES // largest))
         form = SampleForm(
             input_bytes=self._dense_bytes,
-            output_bytes=overlay.output_bytes,
-            places=overlay.output.places,
-            input=overlay.input,
-            output=overlay.output,
+            output_bytes=program.output_bytes,
+            places=program.output.places,
+            input=program.input,
+            output=program.output,
         )
         self._network = Network(programs, form, path, block, store or UnkeptCode(), costs)
 
@@ -109,6 +109,11 @@ class CpuDevice(Closing):
     def name(self) -> str:
         """Name of the device, with its instructions."""
         return f"cpu:{self._path.name}"
+
+    @property
+    def program(self) -> CpuProgram:
+        """What it computes."""
+        return self._program
 
     @property
     def choices(self) -> list[LayerChoice]:
@@ -119,12 +124,12 @@ class CpuDevice(Closing):
     def _dense_bytes(self) -> int:
         """Bytes of a packed input with all its keys."""
         if not self._input.sparse:
-            return self._overlay.input_bytes
+            return self._program.input_bytes
         return self._input.rows * self._input.columns * self._input.channels
 
     def memory_bytes(self, count: int) -> int:
         """Memory that a run of `count` samples takes, without the batch that goes in."""
-        results = count * self._overlay.output_bytes
+        results = count * self._program.output_bytes
         if self._network is None:
             return results
         threads = min(self._threads, max(1, count // self._network.block))
@@ -145,7 +150,7 @@ class CpuDevice(Closing):
             return self._fallback.run(samples)
         self._check_memory(len(samples))
         try:
-            results = np.zeros((len(samples), self._overlay.output_bytes), np.uint8)
+            results = np.zeros((len(samples), self._program.output_bytes), np.uint8)
             if self._input.sparse:
                 for start in range(0, len(samples), SPARSE_PART):
                     part = slice(start, start + SPARSE_PART)
@@ -323,4 +328,4 @@ def open_device(argument: str, overlay: Overlay, options: DeviceOptions) -> CpuD
         return MapEmulator(overlay, f"cpu:{path.name}")
     threads = options.threads or len(os.sched_getaffinity(0))
     store = open_store(options.kernel_dir, options.progress)
-    return CpuDevice(overlay, path, threads, store, machine_costs(path, store))
+    return CpuDevice(overlay_program(overlay), path, threads, store, machine_costs(path, store))

@@ -126,17 +126,9 @@ class LayerWriter:
             self._dots(tables, blocks, form)
 
         def many() -> None:
-            if turned is None:
-                dots()
-                return
-            several = builder.e.b.icmp_signed(">", self._samples, I64(SAMPLES // 2))
-            self._either(several, lambda: turned.write(builder, self._path, constants, keys), dots)
+            self._either(">", SAMPLES // 2, turned, constants, keys, dots)
 
-        if columns is None:
-            many()
-        else:
-            alone = builder.e.b.icmp_signed("==", self._samples, I64(1))
-            self._either(alone, lambda: columns.write(builder, self._path, constants, keys), many)
+        self._either("==", 1, columns, constants, keys, many)
         nonzeros = int(np.count_nonzero(program.weights))
         kind = "tiles" if tiles is not None else "dense" if units.dense else "sparse"
         write_finish(builder, program, self._path)
@@ -153,14 +145,24 @@ class LayerWriter:
         )
 
     def _either(
-        self, condition: Any, first: Callable[[], None], second: Callable[[], None]
+        self,
+        comparison: str,
+        count: int,
+        layer: SampleLayer | ColumnLayer | None,
+        constants: npt.NDArray[np.uint8],
+        keys: KeyForm,
+        others: Callable[[], None],
     ) -> None:
-        """Write two ways to compute the layer, and what chooses one at run time."""
-        with self._builder.e.b.if_else(condition) as (then, otherwise):
+        """Write a way for blocks of some samples, if there is one, and `others` for the rest."""
+        if layer is None:
+            others()
+            return
+        wanted = self._builder.e.b.icmp_signed(comparison, self._samples, I64(count))
+        with self._builder.e.b.if_else(wanted) as (then, otherwise):
             with then:
-                first()
+                layer.write(self._builder, self._path, constants, keys)
             with otherwise:
-                second()
+                others()
 
     def _columns(self, winners: int | None, units: Units) -> ColumnLayer | None:
         """The layer by columns of winners, if a sample alone takes less time so."""

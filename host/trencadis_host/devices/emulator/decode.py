@@ -33,6 +33,7 @@ from trencadis_format.layer_tables import (
     weight_record,
 )
 from trencadis_format.records import Record
+from trencadis_format.rows import unpack_rows
 from trencadis_format.widths import KEY_BITS
 
 __all__ = ["DecodedInput", "DecodedLayer", "decode"]
@@ -335,23 +336,32 @@ class _Layer:
         shape = (passes, sequence["beats"] + 1, config.columns, len(positions), owners * block)
         _check_size(f"the kernels of {self._name}", MAX_KERNELS, *shape)
         sums = np.zeros(shape, np.int64)
-        for lane, slot, position, first in units:
-            group = 0 if sequence["combine"] else lane // config.group_lanes
-            for number in range(passes):
-                start = sequence["weight_base"] + number * sequence["pass_rows"] + slot * block
-                weights, kernels = _unpack_weights(
-                    [self._row(Target.WEIGHT, lane, start + i, record.bits) for i in range(block)],
-                    record,
-                    config.tiles,
-                )
-                row, tile = np.nonzero(weights)
-                kernel = kernels[row, tile]
-                if config.routing == "banked":
-                    beat, column = kernel, group * config.tiles + tile
-                else:
-                    beat, column = np.zeros_like(kernel), tile * config.kernels_per_tile + kernel
-                where: tuple[Any, ...] = (beat, column, position, first + row)
-                np.add.at(sums[number], where, weights[row, tile])
+        starts = [
+            sequence["weight_base"] + number * sequence["pass_rows"] + slot * block
+            for _, slot, _, _ in units
+            for number in range(passes)
+        ]
+        lanes = [lane for lane, _, _, _ in units for _ in range(passes)]
+        weights, kernels = _unpack_weights(
+            [
+                self._row(Target.WEIGHT, lane, start + i, record.bits)
+                for lane, start in zip(lanes, starts, strict=True)
+                for i in range(block)
+            ],
+            record,
+            config.tiles,
+        )
+        row, tile = np.nonzero(weights)
+        kernel = kernels[row, tile]
+        unit, number = np.divmod(row // max(block, 1), passes)
+        lane, _, position, first = np.array(units, np.int64).reshape(-1, 4).T[:, unit]
+        group = np.zeros_like(lane) if sequence["combine"] else lane // config.group_lanes
+        if config.routing == "banked":
+            beat, column = kernel, group * config.tiles + tile
+        else:
+            beat, column = np.zeros_like(kernel), tile * config.kernels_per_tile + kernel
+        where: tuple[Any, ...] = (number, beat, column, position, first + row % max(block, 1))
+        np.add.at(sums, where, weights[row, tile])
         width = (self._serialise["groups"] + 1) * config.requantisers
         by_place = sums[:, :, :width].reshape(-1, len(positions), owners * block)
         return np.array(list(positions), np.int64), by_place
@@ -475,12 +485,8 @@ def _check_size(what: str, largest: int, *sizes: int) -> None:
 
 def _unpack_weights(rows: list[int], record: Record, tiles: int) -> tuple[Array, Array]:
     """Weights and kernel IDs of weight rows, shape (rows, tiles)."""
-    weights = np.zeros((len(rows), tiles), np.int64)
-    kernels = np.zeros((len(rows), tiles), np.int64)
-    for i, row in enumerate(rows):
-        if row:
-            entry = record.unpack(row)
-            weights[i] = [entry[f"weight{tile}"] for tile in range(tiles)]
-            kernels[i] = [entry[f"kernel{tile}"] for tile in range(tiles)]
+    fields = unpack_rows(record, rows)
+    weights = np.stack([fields[f"weight{tile}"] for tile in range(tiles)], axis=1)
+    kernels = np.stack([fields[f"kernel{tile}"] for tile in range(tiles)], axis=1)
     weights[:, 1::2] += weights[:, 0::2] < 0
     return weights, kernels

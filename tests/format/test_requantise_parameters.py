@@ -5,9 +5,10 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from trencadis_compiler.exact.requantise import InexactError, requantise_parameters, thresholds
 from trencadis_format.layer_tables import REQUANTISE
 from trencadis_format.models.requantise import requantise
+from trencadis_format.models.requantise_parameters import InexactError, requantise_parameters
+from trencadis_format.models.thresholds import thresholds
 
 scales = st.floats(2**-14, 2**4, width=32).map(Fraction)
 biases = st.integers(-(1 << 20), 1 << 20)

@@ -23,7 +23,7 @@ from trencadis_format.models.requantise import requantise
 from trencadis_format.models.thresholds import thresholds
 from trencadis_format.widths import OFFSET_SHIFT, SHIFT_BASE, SHIFT_STEP
 
-__all__ = ["InexactError", "RequantiseParameters", "requantise_parameters", "thresholds"]
+__all__ = ["InexactError", "RequantiseParameters", "requantise_parameters"]
 
 
 class InexactError(ValueError):

@@ -13,13 +13,13 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_compiler.exact.requantise import (
+from trencadis_format.layer_tables import REQUANTISE, Ties
+from trencadis_format.models.requantise import requantise
+from trencadis_format.models.requantise_parameters import (
     InexactError,
     RequantiseParameters,
     requantise_parameters,
 )
-from trencadis_format.layer_tables import REQUANTISE, Ties
-from trencadis_format.models.requantise import requantise
 from trencadis_format.models.thresholds import thresholds
 from trencadis_format.widths import OFFSET_SHIFT, SHIFT_BASE, SHIFT_STEP
 

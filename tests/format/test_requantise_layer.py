@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trencadis_compiler.exact.requantise import InexactError, requantise_parameters, thresholds
-from trencadis_compiler.exact.requantise_layer import (
+from trencadis_format.models.requantise_layer import (
     ChannelError,
     Line,
     layer_parameters,
     layer_thresholds,
 )
+from trencadis_format.models.requantise_parameters import InexactError, requantise_parameters
+from trencadis_format.models.thresholds import thresholds
 
 SCALES = st.floats(2**-14, 2**4, width=32).map(Fraction)
 POWERS = st.integers(-8, 2).map(lambda power: Fraction(2) ** power)
