@@ -236,28 +236,41 @@ def open_session(
         If onnxruntime is not installed.
     """
     onnxruntime = load_onnxruntime()
-    options = onnxruntime.SessionOptions()
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        levels.ORT_DISABLE_ALL if mode is Mode.PLAIN else levels.ORT_ENABLE_ALL
-    )
-    if mode is Mode.INTEGER:
-        options.add_session_config_entry("session.disable_quant_qdq", "1")
-        if not has_vnni():
+
+    def made(*, exact_products: bool) -> Any:
+        options = onnxruntime.SessionOptions()
+        levels = onnxruntime.GraphOptimizationLevel
+        options.graph_optimization_level = (
+            levels.ORT_DISABLE_ALL if mode is Mode.PLAIN else levels.ORT_ENABLE_ALL
+        )
+        if mode is Mode.INTEGER:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if exact_products:
             options.add_session_config_entry("session.x64quantprecision", "1")
-    if threads is not None:
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-    if not spin:
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if folder is not None:
-        options.add_session_config_entry(EXTERNAL_FOLDER, str(folder.absolute()))
-    if bounded:
-        _bound_memory(onnxruntime)
-        options.add_session_config_entry("session.use_env_allocators", "1")
-    options.log_severity_level = 4
-    source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+        if threads is not None:
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+        if not spin:
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        if folder is not None:
+            options.add_session_config_entry(EXTERNAL_FOLDER, str(folder.absolute()))
+        if bounded:
+            _bound_memory(onnxruntime)
+            options.add_session_config_entry("session.use_env_allocators", "1")
+        options.log_severity_level = 4
+        source = model if isinstance(model, bytes) else str(model)
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+
+    if mode is not Mode.INTEGER or has_vnni():
+        return made(exact_products=False)
+    try:
+        return made(exact_products=True)
+    except Exception as error:
+        if type(error).__name__ != "NotImplemented":
+            raise
+        # It makes weights unsigned where there is no kernel for them, as beside signed activations;
+        # products of two signed bytes are exact without it.
+        return made(exact_products=False)
 
 
 def new_run() -> Any:
