@@ -92,6 +92,7 @@ def test_damaged_files_are_refused(tmp_path, data, message):
 @pytest.mark.parametrize(
     "data",
     [b"", b"plain", gzip.compress(WHOLE)[:-9], gzip.compress(WHOLE)[:-4] + b"aaaa"],
+    ids=["empty", "not packed", "truncated", "wrong size"],
 )
 def test_damaged_packed_files_are_refused(tmp_path, data):
     (tmp_path / "a.gz").write_bytes(data)
