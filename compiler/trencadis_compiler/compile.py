@@ -9,7 +9,6 @@ import onnx
 
 from trencadis_boards import Board
 from trencadis_compiler.compile_chains import CompiledPart, Segments, compile_chains
-from trencadis_compiler.cut_segment import CompiledPieces
 from trencadis_compiler.emit.formats import inner_maps
 from trencadis_compiler.emit.host_segment import UnknownTensorError, host_segment
 from trencadis_compiler.emit.try_host import try_host_segment
@@ -50,7 +49,8 @@ from trencadis_compiler.prepare import (
 )
 from trencadis_compiler.profile import densities
 from trencadis_compiler.report.network import network_report
-from trencadis_compiler.segment import CompiledSegment, compile_network
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment, compile_network
 from trencadis_compiler.sparse_input import with_sparse_input
 from trencadis_format.compiled import (
     CompiledNetwork,

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from trencadis_boards import Board
-from trencadis_compiler.cut_segment import CompiledPieces, compile_pieces
 from trencadis_compiler.fit import Fitted, fit_chains
 from trencadis_compiler.ir.network import Network
 from trencadis_compiler.ir.verify import verify
@@ -15,7 +14,8 @@ from trencadis_compiler.mapping.size_kernel import kernel_for, largest_kernel, m
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.passes.build_network import at_end, build_network
 from trencadis_compiler.passes.grow_chains import Chain
-from trencadis_compiler.segment import CompiledSegment, assemble_network
+from trencadis_compiler.segments.cut_segment import CompiledPieces, compile_pieces
+from trencadis_compiler.segments.segment import CompiledSegment, assemble_network
 from trencadis_format.config import KernelConfig
 
 __all__ = ["CompiledChains", "CompiledPart", "Declared", "compile_chains"]

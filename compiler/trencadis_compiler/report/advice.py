@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from trencadis_boards import Board, BoardError, load_board
-from trencadis_compiler.cut_segment import CompiledPieces
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Layer, Network, Winners
@@ -23,7 +22,8 @@ from trencadis_compiler.mapping.place import place
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import schedule
 from trencadis_compiler.report.deadline import OutOfTime, limited
-from trencadis_compiler.segment import CompiledSegment
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.config import CoreConfig, KernelConfig
 from trencadis_format.layer_tables import Selection
 

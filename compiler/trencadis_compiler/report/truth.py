@@ -7,7 +7,6 @@ from typing import Any
 import onnx
 
 from trencadis_boards import Board
-from trencadis_compiler.cut_segment import CompiledPieces
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.mapping.baselines import predict_baselines
 from trencadis_compiler.mapping.planner import Planner
@@ -15,7 +14,8 @@ from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.report.advice import advise
 from trencadis_compiler.report.cost import link_seconds, overlay_seconds
 from trencadis_compiler.report.measure import host_seconds, model_seconds
-from trencadis_compiler.segment import CompiledSegment
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.compiled import Segment
 
 __all__ = ["truth"]

@@ -14,7 +14,7 @@ from trencadis_compiler.exact.ranges import reachable_sums
 from trencadis_compiler.exact.reference import layer_sums
 from trencadis_compiler.mapping.deal import Reading
 from trencadis_compiler.mapping.place import place
-from trencadis_compiler.report.summary import make_report
+from trencadis_compiler.segments.summary import make_report
 from trencadis_format.compiled import load_overlay
 from trencadis_format.layer_tables import PROGRAM, Emission
 from trencadis_format.tensors import pack_inputs, unpack_outputs

@@ -9,7 +9,6 @@ import pytest
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.cut_segment import CompiledPieces, compile_pieces
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Network
 from trencadis_compiler.mapping.cut.plan_cut import plan_cut
@@ -24,7 +23,8 @@ from trencadis_compiler.report.advice import (
     one_of,
     predicted_cycles,
 )
-from trencadis_compiler.segment import CompiledSegment, compile_network
+from trencadis_compiler.segments.cut_segment import CompiledPieces, compile_pieces
+from trencadis_compiler.segments.segment import CompiledSegment, compile_network
 
 Compiled = Callable[..., tuple[Path, Path]]
 

@@ -11,7 +11,7 @@ from trencadis_compiler.ir.network import Network
 from trencadis_compiler.mapping.cut.plan_cut import Cut
 from trencadis_compiler.mapping.cut.program import Program
 from trencadis_compiler.mapping.place import Placement
-from trencadis_compiler.report.pieces import cut_report
+from trencadis_compiler.segments.pieces import cut_report
 from trencadis_format.config import KernelConfig
 from trencadis_format.cut_segment import CutSegment
 from trencadis_format.overlay import Overlay

@@ -10,7 +10,7 @@ from trencadis_compiler.ir.network import Layer
 from trencadis_compiler.mapping.cut.image_size import image_bytes
 from trencadis_compiler.mapping.cut.plan_cut import Cut, CutStage
 from trencadis_compiler.mapping.place import PlacedLayer
-from trencadis_compiler.report.summary import hints_of, layer_row
+from trencadis_compiler.segments.summary import hints_of, layer_row
 
 __all__ = ["cut_report"]
 

@@ -12,7 +12,7 @@ from trencadis_compiler.ir.verify import verify
 from trencadis_compiler.mapping.cut.program import Program
 from trencadis_compiler.mapping.place import Placement, place
 from trencadis_compiler.mapping.schedule import Schedule, schedule
-from trencadis_compiler.report.summary import make_report
+from trencadis_compiler.segments.summary import make_report
 from trencadis_format.overlay import Overlay
 
 __all__ = ["CompiledSegment", "assemble_network", "compile_network"]
