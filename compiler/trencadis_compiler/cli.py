@@ -11,8 +11,8 @@ from rich.console import Console
 from trencadis_boards import board_names, load_board
 from trencadis_compiler.compile import Compiled, compile_model
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.quantise_float import QuantiseOptions
-from trencadis_compiler.importer.ranges import METHODS
+from trencadis_compiler.importer.quantising.quantise_float import QuantiseOptions
+from trencadis_compiler.importer.quantising.ranges import METHODS
 from trencadis_compiler.kept_calibration import find_calibration
 from trencadis_compiler.options import Options, options_of
 from trencadis_compiler.report.boards import compare_boards

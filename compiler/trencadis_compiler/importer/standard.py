@@ -14,8 +14,8 @@ from types import MappingProxyType
 import onnx
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import Draft
-from trencadis_compiler.importer.read_model import read_model
+from trencadis_compiler.importer.reading.draft import Draft
+from trencadis_compiler.importer.reading.read_model import read_model
 from trencadis_compiler.importer.steps.biases import flatten_biases
 from trencadis_compiler.importer.steps.check_memory import check_memory
 from trencadis_compiler.importer.steps.check_operators import (

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 import onnx.defs
 
-from trencadis_compiler.importer.draft import Draft, attributes_of, described
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of, described
 from trencadis_compiler.importer.steps.shapes import inferred_model
 from trencadis_judge.lowering import MIN_QONNX_OPSET, QONNX_DOMAINS
 

@@ -10,7 +10,7 @@ from fixtures.onnx_files import kinds, normal, run, save, value
 from onnx import helper, numpy_helper
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.quantise_float import (
+from trencadis_compiler.importer.quantising.quantise_float import (
     QuantisedCopy,
     QuantiseOptions,
     is_float_model,

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of
-from trencadis_compiler.importer.float_plan import FloatPlan
+from trencadis_compiler.importer.quantising.float_plan import FloatPlan
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of
 
 __all__ = ["Range", "activation_scale", "insert_quantisers"]
 

@@ -8,8 +8,8 @@ import onnx
 import onnx.numpy_helper
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import described, subgraphs
-from trencadis_compiler.importer.external_data import read_external_data
+from trencadis_compiler.importer.reading.draft import described, subgraphs
+from trencadis_compiler.importer.reading.external_data import read_external_data
 from trencadis_format.errors import FileError
 from trencadis_format.files import MODEL, file_kind, read_file
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of, reads
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of, reads
 
 __all__ = ["OUTPUT", "FloatPlan", "candidates", "is_linear", "plan_quantisers"]
 

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from trencadis_compiler.importer.insert_quantisers import Range
+from trencadis_compiler.importer.quantising.insert_quantisers import Range
+from trencadis_compiler.importer.quantising.tensor_runs import TensorRuns
 from trencadis_compiler.importer.samples import Samples
-from trencadis_compiler.importer.tensor_runs import TensorRuns
 from trencadis_format.onnxruntime_door import load_quantiser
 
 __all__ = ["METHODS", "Method", "find_ranges"]

@@ -7,22 +7,22 @@ from pathlib import Path
 import onnx
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import Draft
-from trencadis_compiler.importer.float_plan import (
+from trencadis_compiler.importer.quantising.float_plan import (
     OUTPUT,
     FloatPlan,
     candidates,
     is_linear,
     plan_quantisers,
 )
-from trencadis_compiler.importer.insert_quantisers import Range, insert_quantisers
-from trencadis_compiler.importer.likeness import Likeness, compare, means_of
-from trencadis_compiler.importer.merge_float import merge_float
-from trencadis_compiler.importer.ranges import METHODS, Method, find_ranges
+from trencadis_compiler.importer.quantising.insert_quantisers import Range, insert_quantisers
+from trencadis_compiler.importer.quantising.likeness import Likeness, compare, means_of
+from trencadis_compiler.importer.quantising.merge_float import merge_float
+from trencadis_compiler.importer.quantising.ranges import METHODS, Method, find_ranges
+from trencadis_compiler.importer.quantising.tensor_runs import TensorRuns, float_names
+from trencadis_compiler.importer.reading.draft import Draft
 from trencadis_compiler.importer.samples import Samples
 from trencadis_compiler.importer.standard import StandardModel, standard_form
 from trencadis_compiler.importer.steps.shapes import infer_shapes
-from trencadis_compiler.importer.tensor_runs import TensorRuns, float_names
 
 __all__ = [
     "QuantiseOptions",

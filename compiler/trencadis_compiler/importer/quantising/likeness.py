@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_compiler.importer.quantising.tensor_runs import TensorRuns
 from trencadis_compiler.importer.samples import Samples
-from trencadis_compiler.importer.tensor_runs import TensorRuns
 
 __all__ = ["MAX_ERROR", "MIN_CORRELATION", "Likeness", "compare", "means_of"]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import onnx
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 from trencadis_compiler.importer.standard import StandardModel, standard_form
 from trencadis_compiler.importer.steps.fold_constants import fold_constants
 from trencadis_compiler.importer.steps.opset import STANDARD_OPSET
