@@ -9,6 +9,7 @@ import onnx
 
 from trencadis_boards import Board
 from trencadis_compiler.compile_chains import CompiledPart, Segments, compile_chains
+from trencadis_compiler.cutting.image_size import ImageSizes
 from trencadis_compiler.emit.formats import inner_maps
 from trencadis_compiler.emit.host_segment import UnknownTensorError, host_segment
 from trencadis_compiler.emit.try_host import try_host_segment
@@ -19,7 +20,6 @@ from trencadis_compiler.importer.graph import Graph
 from trencadis_compiler.importer.operator_graph import operator_graph
 from trencadis_compiler.ir.network import Network, TensorInfo
 from trencadis_compiler.kept_calibration import kept_calibration
-from trencadis_compiler.mapping.cut.image_size import ImageSizes
 from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import Schedule

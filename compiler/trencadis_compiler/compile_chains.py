@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from trencadis_boards import Board
+from trencadis_compiler.cutting.image_size import ImageSizes
+from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
+from trencadis_compiler.cutting.size_kernel import kernel_for, largest_kernel, moved
 from trencadis_compiler.fit import Fitted, fit_chains
 from trencadis_compiler.ir.network import Network
 from trencadis_compiler.ir.verify import verify
-from trencadis_compiler.mapping.cut.image_size import ImageSizes
-from trencadis_compiler.mapping.cut.plan_cut import Cut, plan_cut
 from trencadis_compiler.mapping.planner import Planner
-from trencadis_compiler.mapping.size_kernel import kernel_for, largest_kernel, moved
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.passes.build_network import at_end, build_network
 from trencadis_compiler.passes.grow_chains import Chain

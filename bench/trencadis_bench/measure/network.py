@@ -18,7 +18,7 @@ from rich.table import Table
 from trencadis_bench.measure.throughput import hardware_table, measure_board, write_results
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.mapping.baselines import predict_baselines
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_format.command_line import reported
 from trencadis_format.files import make_folder, write_atomically
 from trencadis_format.onnxruntime_door import Mode, load_onnxruntime, open_session

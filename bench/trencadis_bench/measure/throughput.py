@@ -26,7 +26,7 @@ from trencadis_bench.measure.reference_run import (
 from trencadis_bench.synth.run import configuration_of, design_of, load_baseline, verilog_of
 from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import Compiled
-from trencadis_compiler.mapping.baselines import predict_baselines
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_format.command_line import reported
 from trencadis_format.config import KernelConfig
 from trencadis_format.files import write_atomically

@@ -18,9 +18,9 @@ from trencadis_compiler.ir.network import Layer, Quantisation, TensorInfo
 from trencadis_compiler.ir.network import Network as ChainNetwork
 from trencadis_compiler.maps.add import add_parameters
 from trencadis_compiler.maps.network import MapNetwork, MapStep, MapValue, Window
+from trencadis_compiler.passes.base.shapes import padding, window
 from trencadis_compiler.passes.build_network import build_network
 from trencadis_compiler.passes.grow_chains import Chain
-from trencadis_compiler.passes.shapes import padding, window
 
 __all__ = ["BOUNDS", "lower_chain", "lower_graph"]
 

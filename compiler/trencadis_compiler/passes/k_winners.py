@@ -21,7 +21,7 @@ import numpy as np
 
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.importer.graph import K_WINNERS, Graph, Node
-from trencadis_compiler.passes.operator import (
+from trencadis_compiler.passes.base.operator import (
     Attribute,
     array,
     check_node,

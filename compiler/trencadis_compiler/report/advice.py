@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from trencadis_boards import Board, BoardError, load_board
+from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Layer, Network, Winners
-from trencadis_compiler.mapping.cut.plan_cut import plan_cut
 from trencadis_compiler.mapping.place import place
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import schedule

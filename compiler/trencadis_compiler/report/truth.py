@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 
 from trencadis_boards import Board
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.mapping.baselines import predict_baselines
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.report.advice import advise

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from trencadis_boards import Board
+from trencadis_compiler.cutting.plan_cut import Cut
+from trencadis_compiler.cutting.program import Program
 from trencadis_compiler.emit.assemble import assemble
 from trencadis_compiler.emit.formats import input_format, output_format, output_scales
 from trencadis_compiler.ir.network import Network
-from trencadis_compiler.mapping.cut.plan_cut import Cut
-from trencadis_compiler.mapping.cut.program import Program
 from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.segments.pieces import cut_report
 from trencadis_format.config import KernelConfig

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from trencadis_boards import Board
+from trencadis_compiler.cutting.image_size import image_bytes
+from trencadis_compiler.cutting.plan_cut import Cut, CutStage
 from trencadis_compiler.ir.network import Layer
-from trencadis_compiler.mapping.cut.image_size import image_bytes
-from trencadis_compiler.mapping.cut.plan_cut import Cut, CutStage
 from trencadis_compiler.mapping.place import PlacedLayer
 from trencadis_compiler.segments.summary import hints_of, layer_row
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from trencadis_boards import Board
+from trencadis_compiler.cutting.program import Program
 from trencadis_compiler.emit.assemble import assemble
 from trencadis_compiler.emit.formats import input_format, output_format
 from trencadis_compiler.ir.network import Network
 from trencadis_compiler.ir.verify import verify
-from trencadis_compiler.mapping.cut.program import Program
 from trencadis_compiler.mapping.place import Placement, place
 from trencadis_compiler.mapping.schedule import Schedule, schedule
 from trencadis_compiler.segments.summary import make_report

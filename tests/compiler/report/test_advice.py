@@ -9,9 +9,9 @@ import pytest
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
+from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Network
-from trencadis_compiler.mapping.cut.plan_cut import plan_cut
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.packing.tiles import FULL_EFFORT
 from trencadis_compiler.report.advice import (

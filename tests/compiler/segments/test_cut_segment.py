@@ -14,9 +14,9 @@ from tests.fixtures.networks import (
     random_network,
 )
 
+from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.ir.network import Pool
-from trencadis_compiler.mapping.cut.plan_cut import plan_cut
 from trencadis_compiler.segments.cut_segment import compile_cut
 from trencadis_format.compiled import CompiledNetwork, CutSegment
 from trencadis_format.errors import ContainerError

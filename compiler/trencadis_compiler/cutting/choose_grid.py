@@ -5,11 +5,11 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from trencadis_compiler.cutting.grid import Grid, cut_layer, largest_part
+from trencadis_compiler.cutting.identity import identity_before
+from trencadis_compiler.cutting.program import Program, Target, find_program
 from trencadis_compiler.ir.network import Layer
 from trencadis_compiler.mapping.addresses import map_size
-from trencadis_compiler.mapping.cut.grid import Grid, cut_layer, largest_part
-from trencadis_compiler.mapping.cut.identity import identity_before
-from trencadis_compiler.mapping.cut.program import Program, Target, find_program
 from trencadis_compiler.mapping.deal import Reading
 from trencadis_compiler.mapping.feed import Feed
 from trencadis_format.config import EngineConfig

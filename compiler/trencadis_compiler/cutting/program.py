@@ -5,12 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from trencadis_compiler.cutting.identity import identity_before
+from trencadis_compiler.cutting.image_size import load_cycles
+from trencadis_compiler.cutting.sub_network import sub_network
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.ranges import prove_range
 from trencadis_compiler.ir.network import Layer
-from trencadis_compiler.mapping.cut.identity import identity_before
-from trencadis_compiler.mapping.cut.image_size import load_cycles
-from trencadis_compiler.mapping.cut.sub_network import sub_network
 from trencadis_compiler.mapping.cycles import LayerCycles
 from trencadis_compiler.mapping.feed import Feed
 from trencadis_compiler.mapping.place import Placement, place

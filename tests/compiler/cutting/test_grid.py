@@ -7,9 +7,9 @@ import numpy.typing as npt
 import pytest
 from tests.fixtures.networks import LayerSpec, k_winners, network, random_network
 
+from trencadis_compiler.cutting.grid import Grid, cut_layer
 from trencadis_compiler.exact.reference import layer_output
 from trencadis_compiler.ir.network import Layer, Pool
-from trencadis_compiler.mapping.cut.grid import Grid, cut_layer
 from trencadis_format.pieces import Stage
 from trencadis_host.joins import run_stage
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trencadis_bench.measure.resource_study import smallest, study
+from trencadis_bench.explore.resource_study import smallest, study
 from trencadis_bench.measure.scaling import Shape
 
 SHAPE = Shape("3x3", 16, 16, 3, 4)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from trencadis_compiler.importer.graph import Graph, Node
-from trencadis_compiler.passes.functions import table_of
-from trencadis_compiler.passes.state import (
+from trencadis_compiler.passes.base.functions import table_of
+from trencadis_compiler.passes.base.state import (
     ActivationMap,
     Array,
     Opaque,

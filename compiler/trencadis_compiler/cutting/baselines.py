@@ -5,11 +5,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from trencadis_compiler.cutting.grid import Grid, largest_part
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.network import Layer, Network
 from trencadis_compiler.mapping.candidates import plans_for
 from trencadis_compiler.mapping.chain import chain_of, split_chain
-from trencadis_compiler.mapping.cut.grid import Grid, largest_part
 from trencadis_compiler.mapping.feed import Feed
 from trencadis_compiler.mapping.place import feeds_of, place
 from trencadis_compiler.mapping.planner import Planner

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from trencadis_compiler.importer.graph import Node
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.state import State, Unsupported
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.state import State, Unsupported
 
 __all__ = [
     "Attribute",

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from trencadis_compiler.importer.graph import TABLE, Graph, Node
-from trencadis_compiler.passes.functions import FUNCTIONS
-from trencadis_compiler.passes.scalar_functions import (
+from trencadis_compiler.passes.base.functions import FUNCTIONS
+from trencadis_compiler.passes.base.scalar_functions import (
     ATTRIBUTES,
     ELEMENT_WISE,
     Numbers,

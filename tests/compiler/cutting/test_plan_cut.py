@@ -14,11 +14,11 @@ from tests.fixtures.networks import (
     random_network,
 )
 
+from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Network, Pool
-from trencadis_compiler.mapping.cut.plan_cut import Cut, plan_cut
 from trencadis_compiler.mapping.place import place
 from trencadis_format.config import KernelConfig
 from trencadis_host.devices.emulator.device import Emulator

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Pool, Quantisation, TensorInfo, Winners
-from trencadis_compiler.passes.functions import PLAIN, Function
+from trencadis_compiler.passes.base.functions import PLAIN, Function
 
 __all__ = [
     "AXES",

@@ -7,10 +7,10 @@ import pytest
 from tests.fixtures.cuts import run_cut
 from tests.fixtures.networks import KERNELS, LayerSpec, k_winners, network, random_network
 
+from trencadis_compiler.cutting.size_kernel import size_kernel
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.mapping.place import place
-from trencadis_compiler.mapping.size_kernel import size_kernel
 from trencadis_format.config import EngineConfig, KernelConfig
 from trencadis_host.devices.emulator.device import Emulator
 

@@ -8,9 +8,9 @@ import pytest
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import import_model
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Network
-from trencadis_compiler.mapping.baselines import predict_baselines
 from trencadis_compiler.mapping.place import place
 from trencadis_compiler.mapping.schedule import schedule
 from trencadis_format.config import CoreConfig

@@ -8,10 +8,10 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from trencadis_compiler.cutting.plan_cut import Cut, CutStage, plan_cut
+from trencadis_compiler.cutting.program import Program
 from trencadis_compiler.exact.ranges import reachable_sums
 from trencadis_compiler.ir.network import Network
-from trencadis_compiler.mapping.cut.plan_cut import Cut, CutStage, plan_cut
-from trencadis_compiler.mapping.cut.program import Program
 from trencadis_compiler.mapping.place import PlacedLayer, Placement
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import schedule
