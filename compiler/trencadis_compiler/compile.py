@@ -1,14 +1,13 @@
 """The way from a model file to a compiled network, step by step."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from trencadis_boards import Board
 from trencadis_compiler.compile_chains import CompiledPart, Segments, compile_chains
+from trencadis_compiler.compiled import Compiled
 from trencadis_compiler.cutting.image_size import ImageSizes
 from trencadis_compiler.emit.formats import inner_maps
 from trencadis_compiler.emit.host_segment import UnknownTensorError, host_segment
@@ -20,9 +19,7 @@ from trencadis_compiler.importer.graph import Graph
 from trencadis_compiler.importer.operator_graph import operator_graph
 from trencadis_compiler.ir.network import Network, TensorInfo
 from trencadis_compiler.kept_calibration import kept_calibration
-from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.mapping.planner import Planner
-from trencadis_compiler.mapping.schedule import Schedule
 from trencadis_compiler.maps.compile_maps import (
     CompiledMaps,
     compile_map_chains,
@@ -50,7 +47,6 @@ from trencadis_compiler.prepare import (
 from trencadis_compiler.profile import densities
 from trencadis_compiler.report.network import network_report
 from trencadis_compiler.segments.cut_segment import CompiledPieces
-from trencadis_compiler.segments.segment import CompiledSegment, compile_network
 from trencadis_compiler.sparse_input import with_sparse_input
 from trencadis_format.compiled import (
     CompiledNetwork,
@@ -59,7 +55,6 @@ from trencadis_format.compiled import (
     Segment,
     Source,
 )
-from trencadis_format.overlay import Overlay
 from trencadis_format.room import check_disk, check_memory
 from trencadis_format.tensor_formats import TensorFormat
 
@@ -67,7 +62,6 @@ __all__ = [
     "Compiled",
     "Options",
     "compile_model",
-    "compile_network",
     "import_model",
 ]
 
@@ -87,78 +81,6 @@ FINAL = frozenset(
     )
 )
 """Operators that even a strict compile leaves to the host, after all layers."""
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled network, and what it was compiled from.
-
-    Attributes
-    ----------
-    compiled : CompiledNetwork
-        What is written to a file.
-    parts : tuple of CompiledSegment, CompiledPieces or CompiledMaps
-        The overlay segments, in order.
-    judged : Path or ModelProto
-        The yardstick of what is computed: the model's own file, or the quantised copy of a float
-        model.
-    runnable : ModelProto
-        The whole model as onnxruntime runs it.
-    planner : Planner
-        What was found out about packings and plans.
-    """
-
-    compiled: CompiledNetwork
-    parts: tuple[CompiledPart, ...]
-    judged: Path | onnx.ModelProto
-    runnable: onnx.ModelProto
-    planner: Planner
-
-    def save(self, path: Path) -> None:
-        """Write the compiled network."""
-        self.compiled.save(path)
-
-    @property
-    def segments(self) -> tuple[CompiledSegment | CompiledPieces, ...]:
-        """The segments for list engines, in order."""
-        return tuple(part for part in self.parts if not isinstance(part, CompiledMaps))
-
-    @property
-    def overlay(self) -> Overlay:
-        """The program of a network that is one overlay segment."""
-        found = self.compiled.only_overlay
-        if found is None:
-            raise self._several()
-        return found
-
-    @property
-    def network(self) -> Network:
-        """The layers of a network that is one overlay segment."""
-        return self._only.network
-
-    @property
-    def placement(self) -> Placement:
-        """Placement of the layers of a network that is one overlay segment."""
-        return self._only.placement
-
-    @property
-    def schedule(self) -> Schedule:
-        """The program of a network that is one overlay segment."""
-        return self._only.schedule
-
-    @property
-    def _only(self) -> CompiledSegment:
-        if self.compiled.only_overlay is None:
-            raise self._several()
-        segment = self.parts[0]
-        assert isinstance(segment, CompiledSegment), "the network is one image of list engines"
-        return segment
-
-    def _several(self) -> CompileError:
-        return CompileError(
-            f"{self.compiled.name!r} has {len(self.compiled.segments)} segments; only networks "
-            "that are one overlay segment can be used here: compile with --strict"
-        )
 
 
 def import_model(path: Path, calibration: Calibration | None = None) -> Network:

@@ -31,7 +31,7 @@ def check() -> ModuleType:
 
 
 def outputs(**changes: Any) -> dict[str, Any]:
-    """What commands print, such that every figure can be made."""
+    """Output of commands from which every figure can be made."""
     compiled = {
         "weights": 1000,
         "nonzero_weights": 100,

@@ -19,7 +19,7 @@ def some_bits(seed: int, shape: tuple[int, int] = SHAPE) -> Bits:
 
 
 def wide(config: str) -> str:
-    """The same memory, in blocks of 36 bits: four words of 8 a row, of which there are 512."""
+    """The same memory, in blocks of 36 bits: four words of 8 per row, of which there are 512."""
     blocks = [block.split() for block in config.split(".bram_init ")[1:]]
     parts = []
     for i in range(1, len(blocks), 8):
@@ -31,7 +31,7 @@ def wide(config: str) -> str:
 
 
 def deep(config: str) -> str:
-    """The same memory of 16384 bytes, in blocks of a bit: eight rows a word."""
+    """The same memory of 16384 bytes, in blocks of a bit: eight rows per word."""
     blocks = [block.split()[1:] for block in config.split(".bram_init ")[2:]]
     values = np.array([int(word, 16) for block in blocks for word in block])
     parts = []

@@ -46,7 +46,7 @@ SCHEMA: dict[str, tuple[set[str], set[str]]] = {
 
 
 def faults(text: str) -> list[str]:
-    """What a kernel description has that public ones have not, or lacks."""
+    """Differences of a kernel description from public ones."""
     found = []
     root = ElementTree.fromstring(text.encode())
     for element in root.iter():

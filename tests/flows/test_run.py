@@ -100,7 +100,7 @@ def test_changed_input_runs_what_depends_on_it(tools: Tools, build: Callable[...
 def test_other_version_of_a_tool_changes_nothing_that_is_finished(
     tools: Tools, build: Callable[..., Path]
 ) -> None:
-    """What is finished needs no tool at all: a build may go on where the tools are not."""
+    """A finished step needs no tool at all: a build may go on where the tools are not."""
     build(plan())
     (tools.ran.parent / "first").unlink()
     (tools.ran.parent / "second").unlink()

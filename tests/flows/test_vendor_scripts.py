@@ -99,7 +99,7 @@ def test_zynq_from_verilog_to_bitstream(
 
 
 def test_the_judge_knows_bad_calls(vendor: Vendor, tmp_path: Path) -> None:
-    """What the checks above rest on: each of these is found."""
+    """The checks above find each of these."""
     script = tmp_path / "bad.tcl"
     bad = {
         "create_bd_cell -type ip x": "create_bd_cell lacks -vlnv",

@@ -1,4 +1,4 @@
-"""What the emulator holds, as tensors of the file."""
+"""Tensors of the file that the emulator holds."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the judge takes for right, and what it does not."""
+"""Results that the judge accepts, and those that it does not."""
 
 import math
 from fractions import Fraction
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(3)
 
 
 def held(model: onnx.ModelProto, inputs: Any, names: list[str]) -> dict[str, Any]:
-    """What onnxruntime computes of these tensors."""
+    """Values that onnxruntime computes of these tensors."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from trencadis_bench.measure.reference_run import SHORT_RUN, run_samples
 from trencadis_boards import load_board
-from trencadis_compiler.compile import compile_network
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import (
     Layer,
@@ -21,6 +20,7 @@ from trencadis_compiler.ir.network import (
     Value,
     Winners,
 )
+from trencadis_compiler.segments.segment import compile_network
 from trencadis_format.compiled import CompiledNetwork
 from trencadis_format.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_format.layer_tables import Selection

@@ -2,7 +2,7 @@
 
 Layers of random weights are planned one at a time; cycles are the compiler's prediction, which
 simulated RTL equals. Complementary weights pack as well as can be, random ones as well as the
-compiler finds. However sparse a layer is, its sums are drained one a tile and cycle: a position of
+compiler finds. However sparse a layer is, its sums are drained one per tile and cycle: a position of
 n kernels takes at least n / tiles cycles.
 """
 

@@ -299,7 +299,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
         table.add_row(name, f"{value:,.3g}" if small else f"{value:,.0f}", factor["origin"])
     if "lut_per_multiplier" in figures:
         by = figures["synthesised_by"]
-        table.add_row("LUT a multiplier, whole core", f"{figures['lut_per_multiplier']:.1f}", by)
+        table.add_row("LUTs per multiplier, whole core", f"{figures['lut_per_multiplier']:.1f}", by)
         table.add_row("logic levels", f"{figures['logic_levels']}", by)
     cycles = figures["factors"]["cycles per inference of one core"]["value"]
     for label, key in (
@@ -370,7 +370,7 @@ def hardware_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     )
     row("clock, MHz", [f"{figures['clock_mhz']:g}" for figures in every], "stated")
     row(
-        "LUT a multiplier, whole core",
+        "LUTs per multiplier, whole core",
         [synthesised(figures, lambda f: f"{f['lut_per_multiplier']:.1f}") for figures in every],
         origin,
     )

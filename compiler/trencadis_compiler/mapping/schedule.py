@@ -102,7 +102,7 @@ def schedule(placement: Placement) -> Schedule:
         "loading of the input between its uses": cycles.refilling,
         "k-WTA over whole layers": cycles.selecting,
         "handing maps from engine to engine": cycles.handover,
-        "writing of activations, one a cycle": cycles.writing,
+        "writing of activations, one per cycle": cycles.writing,
     }
     periods = planned | held_up
     limit = max(periods, key=lambda name: periods[name])  # of equals the first

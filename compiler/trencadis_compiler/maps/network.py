@@ -83,7 +83,7 @@ class MapStep:
 
     @property
     def raw(self) -> bool:
-        """Whether it gives sums."""
+        """True if it gives sums."""
         return self.layer is not None and self.layer.requantised is None
 
 

@@ -98,7 +98,7 @@ class _Pattern:
         self._like: set[str] = set()
 
     def where(self, node: Node) -> Node | None:
-        """`Where(mask, data, 0)`."""
+        """The form `Where(mask, data, 0)`."""
         if node.op_type != "Where" or not self._filled(node.inputs[2], 0):
             return None
         return self._masked(node, mask=node.inputs[0], data=node.inputs[1])

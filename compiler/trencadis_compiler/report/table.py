@@ -52,7 +52,7 @@ def _table(*headings: tuple[str, str]) -> Table:
 
 
 def _truth(report: Report) -> Iterator[RenderableType]:
-    """How fast it is end to end, onnxruntime beside it, and what each sparsity buys."""
+    """Speed end to end, onnxruntime beside it, and the gain of each sparsity."""
     table = _table(("", LEFT), ("latency", RIGHT), ("inferences/s", RIGHT), ("", LEFT))
     ours, native = report["inferences_per_s"], report["onnxruntime_inferences_per_s"]
     if report["cycles"]:
@@ -168,7 +168,7 @@ def _chain(report: Report) -> bool:
 
 
 def _summary(report: Report) -> str:
-    """What is multiplied, and what limits the speed."""
+    """Products, and the limit of the speed."""
     period = report["cycles_per_word"]
     if not period:
         return "Nothing runs on the overlay.\n"
@@ -184,7 +184,7 @@ def _summary(report: Report) -> str:
 
 
 def _advice(report: Report) -> Iterator[RenderableType]:
-    """What would buy more: the layer, why its zeros are lost, the change and its gain."""
+    """Advice: the layer, why its zeros are lost, the change and its gain."""
     if "advice" not in report or not report["cycles"]:
         return
     if not report["advice"]:
@@ -204,7 +204,7 @@ def _advice(report: Report) -> Iterator[RenderableType]:
 
 
 def _segments(report: Report) -> list[RenderableType]:
-    """What runs where, if not all of it runs on the overlay."""
+    """Places of the segments, if not all of them run on the overlay."""
     segments = report.get("segments", [])
     if all(segment["place"] == "overlay" for segment in segments) and len(segments) < 2:
         return []
@@ -220,7 +220,7 @@ def _segments(report: Report) -> list[RenderableType]:
 
 
 def _notes(report: Report) -> list[RenderableType]:
-    """What a user must know before trusting the result."""
+    """Notes to read before trusting the result."""
     notes = list(report.get("quantised", {}).get("notes", ()))
     if unverified := report.get("verified", {}).get("reason"):
         notes.append(f"not verified: {unverified}")

@@ -71,7 +71,7 @@ def cut_report(cut: Cut, board: Board) -> dict[str, Any]:
 
 
 def _rounds(cut: Cut, batch_lanes: int) -> list[list[int]]:
-    """How often each image of each stage is run for one sample."""
+    """Number of runs of each image of each stage, for one sample."""
     counts = Counter(piece.image for stage in cut.stages for piece in stage.stage.pieces)
     return [
         [math.ceil(counts[image] / batch_lanes) for image in stage.stage.images]

@@ -1,4 +1,4 @@
-"""What the compiler has to say about a network on a core, JSON-ready."""
+"""The report of a network on a core, JSON-ready."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -81,7 +81,7 @@ def _basis(plan: Schedule, profiled: bool) -> str:
 
 
 def hints_of(placed: PlacedLayer) -> list[str]:
-    """What would make better use of a layer's zeros, if they are many and have little effect."""
+    """Hints for better use of a layer's zeros, if they are many and have little effect."""
     plan = placed.plan
     name, zeros = plan.layer.name, 1 - plan.layer.nonzeros / plan.layer.weights.size
     full, most = plan.packing_efficiency, plan.config.kernels_per_tile
@@ -104,7 +104,7 @@ def hints_of(placed: PlacedLayer) -> list[str]:
 
 
 def layer_row(placed: PlacedLayer, samples: int) -> dict[str, Any]:
-    """What there is to say about a layer, JSON-ready.
+    """Figures of a layer, JSON-ready.
 
     Parameters
     ----------

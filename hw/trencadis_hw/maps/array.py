@@ -144,7 +144,7 @@ class MapArray(wiring.Component):
         return lanes
 
     def _completed(self, m: Module, lane: MapLane, number: int, drained: Signal) -> Value:
-        """Whether a lane has completed the oldest step, its products included."""
+        """High if a lane has completed the oldest step, its products included."""
         shift = Signal(COMPLETED_DELAY, name=f"completed_{number}")
         steps = Signal(range(BANKS + 1), name=f"steps_{number}")
         m.d.sync += [

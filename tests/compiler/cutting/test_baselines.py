@@ -1,4 +1,4 @@
-"""What each sparsity buys on one array."""
+"""The gain of each sparsity on one array."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -106,7 +106,7 @@ def test_damaged_packed_files_are_refused(tmp_path, data):
         (lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "there is no t10k-labels-idx1-ubyte"),
         (
             lambda f: (f / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(5))),
-            r"the train files: labels must be one an image, not \[5\]",
+            r"the train files: labels must be one per image, not \[5\]",
         ),
         (
             lambda f: (f / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros((100, 1)))),

@@ -97,5 +97,5 @@ def padding(
         raise Unsupported(node, f"auto_pad {auto!r} is not one that ONNX has")
     pads = [int(pad) for pad in node.attributes.get("pads", [0, 0] if one_dimensional else [0] * 4)]
     if len(pads) != (2 if one_dimensional else 4) or min(pads) < 0:
-        raise Unsupported(node, f"pads are {pads}; they must not be negative, two an axis")
+        raise Unsupported(node, f"pads are {pads}; they must not be negative, two per axis")
     return (0, pads[0], 0, pads[1]) if one_dimensional else (pads[0], pads[1], pads[2], pads[3])

@@ -130,7 +130,7 @@ def _seconds(value: Any) -> str:
 
 
 def _times(value: Any, of: Any) -> str:
-    """How many times one figure is another."""
+    """Ratio of two figures."""
     known = all(isinstance(x, (int, float)) and math.isfinite(x) and x > 0 for x in (value, of))
     return f"{value / of:.2f}\N{MULTIPLICATION SIGN}" if known else NONE
 
@@ -232,7 +232,7 @@ def _mosaics(placements: Sequence[Placement], names: Set[str]) -> list[dict[str,
 
 
 def _memories(placements: Sequence[Placement]) -> list[dict[str, Any]]:
-    """What each engine's memories hold of what they can hold; of several images, the fullest."""
+    """Used share of each engine's memories; of several images, that of the fullest."""
     fullest: dict[tuple[int, str], tuple[int, int]] = {}
     for placement in placements:
         for engine, config in enumerate(placement.core.engines):

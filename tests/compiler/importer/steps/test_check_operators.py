@@ -1,4 +1,4 @@
-"""What has no defined result is refused before anything is rewritten."""
+"""Models without a defined result are refused before anything is rewritten."""
 
 from pathlib import Path
 from typing import Any
