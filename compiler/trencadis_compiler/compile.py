@@ -122,7 +122,7 @@ def compile_model(
     path : Path
         The model.
     board : Board
-        What to compile for.
+        Target board.
     calibration : array, optional
         Inputs, shape (samples, ...): a float model is quantised with them, and the density of
         activations that are sparse by ReLU alone is measured on them.
@@ -131,7 +131,7 @@ def compile_model(
     options : Options, optional
         The other options.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
     target : Path, optional
         Where the result will be written: what its disk does not hold is refused early.
 

@@ -61,21 +61,21 @@ def compile_chains(
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     board : Board
-        What to compile for.
+        Target board.
     declared : callable
         Completes a chain's network.
     sized : bool
         Grow the memories of the board's kernel to what the chains need.
     planner : Planner
-        Of plans for all of them.
+        Makes the plans of all of them.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
     on_images : callable
-        Told how large the images will be, before the first is made.
+        Called with the sizes of the images, before the first is made.
     """
 
     def cut_for(kernel: KernelConfig) -> Fitted[_ChainCut]:

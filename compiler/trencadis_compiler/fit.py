@@ -35,9 +35,9 @@ def fit_chains(
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     make : callable
         Makes it of a network, or raises CompileError: `FitsNowhere` if that names the layer; else
         the chain is halved until it is known.

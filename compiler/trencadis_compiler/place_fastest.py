@@ -47,7 +47,7 @@ def place_fastest(
     fitted : Fitted
         Chains that the board's core holds.
     board : Board
-        What they were compiled for.
+        Target board.
     on_overlay : collection of str
         Nodes that are to stay whatever it costs.
     """

@@ -57,9 +57,9 @@ class Source:
     Attributes
     ----------
     sha256 : str
-        Of the model's file, its external data included; empty if there was none.
+        SHA-256 of the model's file, its external data included; empty if there was none.
     judged_sha256 : str
-        Of the quantised copy of a float model; empty if the model itself is quantised.
+        SHA-256 of the quantised copy of a float model; empty if the model itself is quantised.
     options : mapping
         Options of the compiler, JSON-ready.
     """
@@ -131,11 +131,11 @@ class CompiledNetwork:
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     kernel : KernelConfig
         The hardware that its images are for.
     inputs, outputs : tuple of TensorFormat
-        As the model declares them.
+        Inputs and outputs as the model declares them.
     segments : tuple
         Each after those whose tensors it reads.
     report : mapping

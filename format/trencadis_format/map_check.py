@@ -41,7 +41,7 @@ def check_map_program(
     kernel : KernelConfig
         The hardware.
     positions, channels : int
-        Of the input, by the manifest.
+        Positions and channels of the input, by the manifest.
     output_bytes : int
         Bytes of an output sample without the padding to whole beats, by the manifest.
     cycles_per_inference : float

@@ -37,7 +37,7 @@ def beside_others(
     all_threads : int
         Threads of the second half of the figures; the first has one.
     seconds : float
-        Of each measurement.
+        Seconds of each measurement.
 
     Returns
     -------

@@ -33,7 +33,7 @@ def held_tensors(network: CompiledNetwork, inputs: Mapping[str, Array]) -> dict[
     network : CompiledNetwork
         The network, whose segments say what tensors of the file their maps are.
     inputs : mapping of str to array, shape (samples, ...)
-        As the model's inputs are declared.
+        Inputs as the model's inputs are declared.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def watch_layers(
     network : CompiledNetwork
         The network.
     inputs : mapping of str to array, shape (samples, ...)
-        As the model's inputs are declared.
+        Inputs as the model's inputs are declared.
     seen : callable
         Called for every layer of an overlay segment but its last one, part by part of the batch.
 

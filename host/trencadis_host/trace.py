@@ -123,7 +123,7 @@ class _Row:
     segment : Segment
         Where it is.
     number : int or str
-        Of the layer in its segment; of the host, the tensor.
+        Number of the layer in its segment; of the host, the tensor.
     layer, place, tensor : str
         See `trace_layers`.
     cycles : float, optional

@@ -25,7 +25,7 @@ def trace_table(rows: Sequence[Mapping[str, Any]], title: str) -> Group:
     Parameters
     ----------
     rows : sequence of mapping
-        As `trace_layers` gives them.
+        Rows as `trace_layers` gives them.
     title : str
         Title of the table.
     """

@@ -48,13 +48,13 @@ def judge(
     source : path, bytes, ModelProto or JudgedModel
         The model's file: of a float model its quantised copy.
     values : mapping of str to array
-        By name in the file: the model's inputs and outputs, and every tensor between that is
+        Values by name in the file: the model's inputs and outputs, and every tensor between that is
         held. Quantised tensors as their integers, or as real numbers, scale * (q - zero point).
         Samples along axis 0, any multiple of the model's own first size.
     host : collection of str
         Held tensors that the host's runtime makes.
     aside : collection of str
-        Of these, tensors that a device makes for itself as well: they are judged, but nothing is
+        Those of them that a device makes for itself as well: they are judged, but nothing is
         judged by them.
     run_runtime : bool
         Whether onnxruntime is asked as well.

@@ -50,11 +50,11 @@ class Resources:
     winners : int
         Activations of a list of 64.
     lanes, tiles : int
-        Of the engine.
+        Lanes and tiles of the engine.
     cycles : float
-        Of a position.
+        Cycles of a position.
     lut, ff, dsp, bram36, uram : float
-        By the area model.
+        Resources by the area model.
     """
 
     shape: str

@@ -41,7 +41,7 @@ def try_parser(kind: str, seed: int, folder: Path) -> Trial:
     kind : str
         One of `PARSERS`.
     seed : int
-        Of the damage.
+        Seed of the damage.
     folder : Path
         Where files are written.
     """

@@ -74,7 +74,7 @@ def try_network(seed: int, board: Board, folder: Path) -> Trial:
     Parameters
     ----------
     seed : int
-        Of the network; odd ones are slightly wrong.
+        Seed of the network; odd ones are slightly wrong.
     board : Board
         To compile for.
     folder : Path

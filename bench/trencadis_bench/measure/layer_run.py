@@ -72,13 +72,13 @@ def layer_after_lists(
     Parameters
     ----------
     weights : int8 array, shape (kernels, channels, rows, columns)
-        Of the layer.
+        Weights of the layer.
     side : int
         Rows and columns of its input map.
     winners : int
         Activations of a list; all channels if as many.
     seed : int
-        Of the weights of the first layer.
+        Seed of the weights of the first layer.
     """
     channels = weights.shape[1]
     rng = np.random.default_rng(seed)
@@ -121,13 +121,13 @@ def plain_layer(name: str, weights: npt.NDArray[np.int8], side: int, scale: Frac
     Parameters
     ----------
     name : str
-        Of the layer.
+        Name of the layer.
     weights : int8 array, shape (kernels, channels, rows, columns)
         Kernels.
     side : int
         Rows and columns of the input map.
     scale : Fraction
-        Of all weights.
+        Scale of all weights.
     """
     byte = Quantisation(np.float32(1), 0, signed=False)
     kernels, channels = weights.shape[:2]
@@ -168,9 +168,9 @@ def run_layer(
     network : Network
         What `layer_after_lists` made.
     engine : EngineConfig
-        For the second layer.
+        Engine for the second layer.
     folder : Path
-        For the image.
+        Folder for the image.
     build_dir, progress
         As in `run_samples`.
     """

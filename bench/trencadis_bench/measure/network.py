@@ -55,7 +55,7 @@ def measure(
     runs : int
         Runs of which the median time is taken.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Returns
     -------

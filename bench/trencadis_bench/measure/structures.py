@@ -61,7 +61,7 @@ def measure_structure(mask: Mask, rng: np.random.Generator) -> dict[str, Any]:
     mask : bool array, shape (kernels, rows)
         Weights that are not zero.
     rng : Generator
-        Of the weights.
+        Random source of the weights.
     """
     kernels, rows = mask.shape
     topology = Topology.from_keys(rows, kernels, np.flatnonzero(mask).astype(np.int64))

@@ -118,7 +118,7 @@ def model_throughput(
     synthesised : bool
         They are known to fit, by `trencadis_bench.synth.run`.
     cycles_per_inference : float, optional
-        Of one core, if they were simulated; the prediction otherwise.
+        Cycles of one core, if they were simulated; the prediction otherwise.
     """
     kernel, report = compiled.overlay.kernel, compiled.overlay.report
     cycles = cycles_per_inference or report["cycles_per_word"]

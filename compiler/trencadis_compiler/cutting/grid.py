@@ -17,11 +17,11 @@ class Grid:
     Attributes
     ----------
     row_strips, column_strips : int
-        Of the output map; their input regions overlap by the halo of the window.
+        Strips of the output map; their input regions overlap by the halo of the window.
     output_groups : int
-        Of kernels.
+        Number of groups of kernels.
     input_groups : int
-        Of input channels; their sums are added on the host.
+        Number of groups of input channels; their sums are added on the host.
     """
 
     row_strips: int = 1

@@ -75,9 +75,9 @@ class Cut:
     network : Network
         What was cut.
     stages : tuple of CutStage
-        In the order of the network. Images are numbered through.
+        Stages, in the order of the network. Images are numbered through.
     density : mapping of str to float
-        Of activations, as it was planned for.
+        Density of activations, as it was planned for.
     """
 
     network: Network
@@ -122,13 +122,13 @@ def plan_cut(
     network : Network
         A chain between one input and one output.
     kernel : KernelConfig
-        For what.
+        Target.
     density : mapping of str to float, optional
-        For layers whose activations are sparse by ReLU alone: the part that is not zero.
+        Density for layers whose activations are sparse by ReLU alone: the part that is not zero.
     planner : Planner, optional
-        Of plans, where more networks share layers.
+        Makes the plans, where more networks share layers.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

@@ -38,7 +38,7 @@ class Target:
     density : mapping of str to float
         As for `place`.
     planner : Planner
-        Of plans.
+        Makes the plans.
     thorough : bool
         Search for better packings than those that are found quickly.
     """
@@ -56,9 +56,9 @@ class Program:
     Attributes
     ----------
     placement : Placement
-        Of the layers, and of those that only hand the map on.
+        Placement of the layers, and of those that only hand the map on.
     schedule : Schedule
-        Of these.
+        Their schedule.
     """
 
     placement: Placement
@@ -91,11 +91,11 @@ def find_program(
     Parameters
     ----------
     name : str
-        Of the network.
+        Name of the network.
     layers : sequence of Layer
         Each reads what the one before it makes.
     target : Target
-        For what.
+        Target.
     survivors : int, optional
         At most so many channels of an input position are not zero.
 

@@ -33,9 +33,9 @@ class Sized:
     Attributes
     ----------
     kernel : KernelConfig
-        With memories that are large enough.
+        Kernel with memories that are large enough.
     cuts : tuple of Cut
-        Of each network; mostly in one piece.
+        Cuts of each network; mostly in one piece.
     """
 
     kernel: KernelConfig
@@ -61,9 +61,9 @@ def size_kernel(
     density : mapping of str to float, optional
         As for `place`.
     planner : Planner, optional
-        Of plans.
+        Makes the plans.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

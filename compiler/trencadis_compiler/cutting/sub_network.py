@@ -34,7 +34,7 @@ def sub_network(name: str, layers: Sequence[Layer], nonzeros: int | None = None)
     Parameters
     ----------
     name : str
-        Of the network.
+        Name of the network.
     layers : sequence of Layer
         Each reads what the one before it makes.
     nonzeros : int or None

@@ -76,7 +76,7 @@ def whole_chain(graph: Graph, chains: Mapping[str, Chain], final: frozenset[str]
     Parameters
     ----------
     graph : Graph
-        As the model has it.
+        Graph as the model has it.
     chains : mapping of str to Chain
         Those that outputs depend on, by the tensor that they make.
     final : set of str
@@ -180,11 +180,11 @@ def compile_maps(
     network : MapNetwork
         The network.
     board : Board
-        What to compile for.
+        Target board.
     profile : array, optional
         Inputs of the model, to predict cycles with; of many, the first ones.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

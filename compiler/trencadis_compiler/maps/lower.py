@@ -50,7 +50,7 @@ def lower_graph(graph: Graph, chains: Mapping[str, Chain], target: str) -> MapNe
     graph : Graph
         The graph as the model has it.
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     target : str
         The tensor.
 

@@ -184,9 +184,9 @@ class MapPlacement:
     config : MapConfig
         The engine.
     addresses : mapping of str to MapAddress
-        By map.
+        Addresses by map.
     shapes : tuple of LayerShape or None
-        By step; None for those that multiply nothing.
+        Shapes by step; None for those that multiply nothing.
     map_rows, weight_rows, requantise_rows, tables : int
         What it takes.
     """

@@ -22,7 +22,7 @@ def build_network(name: str, maps: Sequence[ActivationMap]) -> Network:
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     maps : sequence of ActivationMap
         One per layer, as a device holds them.
     """

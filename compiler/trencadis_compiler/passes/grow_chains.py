@@ -54,7 +54,7 @@ class Growth:
     Attributes
     ----------
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     reasons : mapping of str to Unsupported
         Why nodes are not part of any chain, by the node's name, in the graph's order.
     """

@@ -105,9 +105,9 @@ def advise(
     segments : sequence of CompiledSegment or CompiledPieces
         The overlay's share of the network.
     board : Board
-        What it was compiled for.
+        Target board.
     planner : Planner
-        With the packings that were found.
+        Planner with the packings that were found.
     budget_s : float
         Seconds after which no more changes are tried.
     progress : callable

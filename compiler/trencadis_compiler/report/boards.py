@@ -29,7 +29,7 @@ def compare_boards(
     segments : sequence of CompiledSegment or CompiledPieces
         The overlay's share of the network, as it was compiled for one board.
     planner : Planner
-        With the packings that were found.
+        Planner with the packings that were found.
     progress : callable
         Called with a short message before each board.
     """

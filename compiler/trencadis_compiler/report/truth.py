@@ -40,11 +40,11 @@ def truth(
     segments : sequence of Segment
         All segments, in order.
     board : Board
-        What was compiled for.
+        Target board.
     model : ModelProto
         The whole model, as onnxruntime runs it.
     planner : Planner
-        With the packings that were found.
+        Planner with the packings that were found.
     advice_s : float
         Seconds that may be spent on trying changes; 0 for none.
     progress : callable

@@ -95,7 +95,7 @@ def compile_cut(
     nodes : tuple of str
         The model's nodes that it computes.
     progress : callable
-        Told about each image.
+        Called with a message for each image.
 
     Raises
     ------

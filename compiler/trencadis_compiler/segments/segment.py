@@ -63,13 +63,13 @@ def compile_network(
     network : Network
         The network.
     board : Board
-        What to compile for.
+        Target board.
     density : mapping of str to float
-        For layers whose activations are sparse by ReLU alone: the part that is not zero.
+        Density for layers whose activations are sparse by ReLU alone: the part that is not zero.
     profiled : bool
         The densities were measured.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------
@@ -97,9 +97,9 @@ def assemble_network(
     Parameters
     ----------
     placement : Placement
-        Of the network.
+        Placement of the network.
     plan : Schedule
-        Of its layers.
+        Schedule of its layers.
     board, profiled, progress
         As for `compile_network`.
 

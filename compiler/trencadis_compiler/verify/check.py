@@ -64,7 +64,7 @@ def check_compiled(
     inputs : mapping of str to array, optional
         Inputs; random ones if they are left out.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

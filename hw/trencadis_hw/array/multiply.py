@@ -30,7 +30,7 @@ class PairMultiplier(wiring.Component):
     low_product, high_product : Out(signed(PRODUCT_BITS))
         `low * value`, and `high * value` short of `high_carry`.
     high_carry : Out(1)
-        To be added to `high_product`.
+        High carry to be added to `high_product`.
     """
 
     latency = MULTIPLY_LATENCY

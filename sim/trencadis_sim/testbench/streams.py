@@ -102,7 +102,7 @@ class Source:
     stall : float
         Probability of waiting in a cycle without offering a payload; 0 sends one per cycle.
     seed : int
-        Of the stalls.
+        Seed of the stalls.
 
     Attributes
     ----------
@@ -146,7 +146,7 @@ class Sink:
     stall : float
         Probability of not being ready in a cycle; 0 takes one per cycle.
     seed : int
-        Of the stalls.
+        Seed of the stalls.
 
     Attributes
     ----------

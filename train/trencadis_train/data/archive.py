@@ -1,8 +1,9 @@
 """Data sets in one `.npz` file. NumPy only.
 
 Arrays: `features` or `images`, uint8 (examples, rows, columns); `labels`, integers; `class_names`,
-text, one per class; `split`, 0 train, 1 validation, 2 test (without it a tenth validates and a tenth
-tests, chosen at random); boolean arrays that a recipe's `keep` can name; `credit`, text, optional.
+text, one per class; `split`, 0 train, 1 validation, 2 test (without it a tenth validates and a
+tenth tests, chosen at random); boolean arrays that a recipe's `keep` can name; `credit`, text,
+optional.
 """
 
 from pathlib import Path

@@ -39,7 +39,7 @@ def negative_slope(name: ActivationName, slope: float, layer: int) -> float:
     Parameters
     ----------
     name : str
-        Of the activation.
+        Name of the activation.
     slope : float
         Its parameter.
     layer : int
@@ -110,7 +110,7 @@ def activate(a: Floats, factor: Floats, slope: float, dropout: float = 0.0, seed
     dropout : float
         Part of the activations that become zero.
     seed : int
-        Of dropout, different for every layer and step.
+        Seed of dropout, different for every layer and step.
     """
     _activate(a, factor, slope, dropout, seed & 0xFFFFFFFF)
 
@@ -122,7 +122,7 @@ def k_winners(a: Floats, factor: Floats, k: int) -> None:
     Parameters
     ----------
     a, factor : float32 array, shape (neurons, batch)
-        From `activate`, changed in place.
+        A and factor from `activate`, changed in place.
     k : int
         Winners, at most the neurons.
     """

@@ -42,7 +42,7 @@ def convolve_forward(
     pointers : integer array, shape (kernels + 1,)
         Where the connections of every kernel begin.
     places : integer array, shape (connections,)
-        Of their inputs in the first window.
+        Places of their inputs in the first window.
     weights : float32 array, shape (connections,)
         Theirs.
     bias : float32 array, shape (kernels,)

@@ -71,11 +71,11 @@ def evolve_layer(
     network : CsrNetwork
         Changed in place. For `rigl` it must just have computed gradients.
     number : int
-        Of the layer.
+        Number of the layer.
     how : str
         `fixed` changes nothing.
     fraction : float
-        Of the connections.
+        Fraction of the connections.
     rng : Generator
         Decides where new connections are.
     ways : int

@@ -27,21 +27,21 @@ class SparseIntegerLayer:
     topology : Topology
         Connections whose weights are not zero.
     weights : int8 array, shape (connections,)
-        In the order of the topology.
+        Weights, in the order of the topology.
     weight_scale : float32 array, shape (outputs,)
         Scale of every output.
     bias : int32 array, shape (outputs,)
-        In units of `bias_scale`.
+        Bias in units of `bias_scale`.
     bias_scale : float32 array, shape (outputs,)
         Input scale times weight scale, rounded to float32 as ONNX files have it.
     slope : float
-        Of the activation, for negative sums; 1: no activation.
+        Slope of the activation, for negative sums; 1: no activation.
     winners : int
         k of k-WTA; 0: none.
     input, output : ByteGrid
         Quantisation before and after.
     sums : ByteGrid or None
-        To which sums are rounded before the activation, a table from bytes to bytes.
+        Grid to which sums are rounded before the activation, a table from bytes to bytes.
     """
 
     topology: Topology
@@ -81,11 +81,11 @@ class SparseIntegers:
     Attributes
     ----------
     name : str
-        Of the network.
+        Name of the network.
     input_shape : tuple of int
-        Of an example: (1, rows, columns).
+        Input shape of an example: (1, rows, columns).
     layers : tuple of SparseIntegerLayer
-        In order.
+        Layers, in order.
     """
 
     name: str

@@ -82,7 +82,7 @@ def forward(
     indptr, indices : integer array
         Connections of every output (CSR).
     weights : float32 array, shape (connections,)
-        In the order of `indices`.
+        Weights, in the order of `indices`.
     bias : float32 array, shape (outputs,)
         Added to every sum.
     x : float32 array, shape (inputs, batch)
@@ -162,7 +162,7 @@ def backward(
     column_pointers, rows, places : integer array
         Connections of every input (CSC), and where their weights lie.
     weights : float32 array, shape (connections,)
-        In the order of the outputs (CSR).
+        Weights, in the order of the outputs (CSR).
     x : float32 array, shape (inputs, batch)
         Inputs of the layer.
     dz : float32 array, shape (outputs, batch)
@@ -197,7 +197,7 @@ def backward_activated(
     column_pointers, rows, places, weights, x, dz, dx, dw
         As in `backward`, but that `dx` is the gradient of the sums of the layer before.
     factor : float32 array, shape (inputs, batch)
-        Of that activation.
+        Factor of that activation.
     sums : float32 array, shape (inputs,)
         Written: sums of `dx` over the batch.
     """

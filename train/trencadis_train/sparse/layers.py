@@ -38,9 +38,9 @@ class CsrLinear:
     columns : Columns
         The same by input.
     weights, momenta, gradients : float32 array, shape (connections,)
-        In the order of the topology.
+        Weights, momenta and gradients, in the order of the topology.
     bias, bias_momenta, bias_gradients : float32 array, shape (outputs,)
-        Of the outputs.
+        Bias, bias momenta and bias gradients of the outputs.
     """
 
     topology: Topology

@@ -73,7 +73,7 @@ class _Connections(nn.Module):
         Parameters
         ----------
         fraction : float
-            Of the connections.
+            Fraction of the connections.
         seed : int
             Decides where new ones are.
         optimizer : torch.optim.Optimizer, optional
@@ -122,7 +122,7 @@ class CsrLinear(_Connections):
     bias : bool
         Add a number to every output.
     seed : int
-        Of topology and weights.
+        Seed of topology and weights.
     feature_major : bool
         Take and give (features, batch) in place of (batch, features).
     topology : Topology, optional
@@ -181,7 +181,7 @@ class CsrConv2d(_Connections):
     bias : bool
         Add a number to every channel.
     seed : int
-        Of topology and weights.
+        Seed of topology and weights.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ class Momentum:
         Returns
         -------
         float
-            By what gradients were multiplied: 1 unless they were clipped.
+            Factor of gradients: 1 unless they were clipped.
         """
         scale = self._scale(network) if self.clip else 1.0
         for layer in network.layers:

@@ -109,9 +109,9 @@ def round_activations(a: Floats, factor: Floats, scale: float, zero: int) -> Non
     Parameters
     ----------
     a, factor : float32 array, shape (neurons, batch)
-        From `activations.activate`.
+        A and factor from `activations.activate`.
     scale, zero : float, int
-        Of the grid.
+        Scale and zero of the grid.
     """
     s, low = np.float32(scale), np.float32(-zero)
     inverse, high = np.float32(1 / scale), np.float32(MAX_BYTE - zero)

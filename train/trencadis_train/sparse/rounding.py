@@ -35,11 +35,11 @@ class Rounding:
     Attributes
     ----------
     hidden : tuple of HiddenGrids
-        Of the hidden layers.
+        Grids of the hidden layers.
     output : ByteGrid
-        Of the outputs.
+        Grid of the outputs.
     standard : Standard
-        Of the inputs.
+        Standardisation of the inputs.
     """
 
     hidden: tuple[HiddenGrids, ...]
@@ -53,9 +53,9 @@ class Rounding:
         Parameters
         ----------
         network : CsrNetwork
-            Of real numbers.
+            Network of real numbers.
         standard : Standard
-            Of the inputs.
+            Standardisation of the inputs.
         x : float32 array, shape (inputs, examples)
             Standardised inputs.
         """

@@ -45,7 +45,7 @@ class Argument:
     Attributes
     ----------
     context, builder, kind : object
-        Of Numba and LLVM.
+        Context, builder and kind of Numba and LLVM.
     value : object
         LLVM's value.
     """
@@ -123,7 +123,7 @@ def intrinsic_of(result: Any, generate: Callable[..., Any]) -> Any:
     Parameters
     ----------
     result : Numba type
-        Of what it returns.
+        Type of what it returns.
     generate : callable
         Takes LLVM's builder and an `Argument` for each argument; returns a value or None.
     """

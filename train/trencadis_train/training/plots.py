@@ -29,7 +29,7 @@ def draw_curve(path: Path, rows: Sequence[EpochMetrics], title: str) -> None:
     path : Path
         A PNG file; it appears complete or not at all.
     rows : sequence of EpochMetrics
-        In order.
+        Rows, in order.
     title : str
         Over the picture.
     """

@@ -29,7 +29,7 @@ class Range:
     low, high : float
         The smallest and the largest.
     variance : float
-        Of all of them.
+        Variance of all of them.
     """
 
     low: float

@@ -27,9 +27,9 @@ class Likeness:
     tensor : str
         Its name in the float model.
     correlation : float
-        Of all numbers, less each element's mean over the samples: a copy that ignores its input has
-        none, however large its biases. Not a number where nothing can be said: one sample, or an
-        output that does not depend on the samples.
+        Correlation of all numbers, less each element's mean over the samples: a copy that ignores
+        its input has none, however large its biases. Not a number where nothing can be said: one
+        sample, or an output that does not depend on the samples.
     error : float
         Root of the mean square of the differences, as a share of the float model's range.
     """

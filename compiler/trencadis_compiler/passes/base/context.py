@@ -28,7 +28,7 @@ class Context:
     graph : Graph
         The graph.
     states : mapping of str to State
-        By tensor.
+        States by tensor.
     """
 
     def __init__(self, graph: Graph, states: MutableMapping[str, State]) -> None:

@@ -29,7 +29,7 @@ class Function:
     Attributes
     ----------
     name : str
-        Of the node.
+        Name of the node.
     apply : callable
         The function, on exact numbers.
     clips : bool

@@ -52,7 +52,7 @@ class DecodedInput:
     Attributes
     ----------
     rows, columns, channels : int
-        Of the map without padding.
+        Rows, columns and channels of the map without padding.
     width : int
         Positions of a padded row.
     first : int

@@ -40,7 +40,7 @@ def measure_masked(batches: int = 40, rounds: int = 5) -> dict[str, Any]:
     Parameters
     ----------
     batches : int
-        Of a turn; an epoch has 468.
+        Batches of a turn; an epoch has 468.
     rounds : int
         Turns.
     """
