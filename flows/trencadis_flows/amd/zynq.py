@@ -1,21 +1,21 @@
 """Zynq UltraScale+ boards: the kernel beside the processing system, as a Vivado block design."""
 
 from trencadis_boards import Board
-from trencadis_flows.kernel_xml import (
+from trencadis_flows.amd.kernel_xml import (
     CONTROL_RANGE,
     VERSION,
     kernel_xml,
 )
-from trencadis_flows.package import (
+from trencadis_flows.amd.package import (
     IP_FOLDER,
     KERNEL_OBJECT,
     VERILOG,
     package_script,
 )
+from trencadis_flows.amd.report_script import REPORT_SCRIPT, REPORTS, report_script
+from trencadis_flows.amd.vitis import link_configuration, vendor_program
+from trencadis_flows.amd.zynq_block_design import block_design, zynq_processor
 from trencadis_flows.plan import BuildPlan, PlanError, Program, Step
-from trencadis_flows.report_script import REPORT_SCRIPT, REPORTS, report_script
-from trencadis_flows.vitis import link_configuration, vendor_program
-from trencadis_flows.zynq_block_design import block_design, zynq_processor
 from trencadis_format.overlay import Overlay
 from trencadis_hw.generate import KERNEL_NAME, kernel_verilog
 

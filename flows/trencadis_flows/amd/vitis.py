@@ -3,11 +3,11 @@
 from typing import Literal
 
 from trencadis_boards import Board, Tool
-from trencadis_flows.kernel_xml import MEMORY_PORT, kernel_xml
-from trencadis_flows.package import CLOCK, KERNEL_OBJECT, VERILOG, package_script
+from trencadis_flows.amd.kernel_xml import MEMORY_PORT, kernel_xml
+from trencadis_flows.amd.package import CLOCK, KERNEL_OBJECT, VERILOG, package_script
+from trencadis_flows.amd.report_script import REPORT_SCRIPT, REPORTS, report_script
 from trencadis_flows.plan import BuildPlan, Program, Step
 from trencadis_flows.quoting import cfg_value
-from trencadis_flows.report_script import REPORT_SCRIPT, REPORTS, report_script
 from trencadis_format.overlay import Overlay
 from trencadis_hw.generate import KERNEL_NAME, kernel_verilog
 
