@@ -159,7 +159,7 @@ def test_of_a_build_that_fails_there_is_no_older_result(
 
 
 def test_module_of_ours_is_run_by_this_python(tmp_path: Path) -> None:
-    program = Program(name="python", product="Python", module="trencadis_flows.fill")
+    program = Program(name="python", product="Python", module="trencadis_flows.lattice.fill")
     step = Step(name="s", title="t", program=program, arguments=("in",), inputs=(), outputs=("x",))
     with pytest.raises(BuildError, match=r"step s failed: python ended with exit status 1: .*"):
         run_steps(BuildPlan(files={}, steps=(step,)), tmp_path, RESUME)

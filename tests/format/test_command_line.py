@@ -184,6 +184,7 @@ def test_a_missing_module_of_our_own_is_a_bug(capsys: pytest.CaptureFixture[str]
     assert "this is a bug in Trencadis" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", ["trencadis_compiler.command", "trencadis_bench.verify.command"])
 def test_commands_load(module: str) -> None:
     text = f"import sys; sys.argv = ['x', '--help']; from {module} import main; main()"

@@ -10,9 +10,9 @@ from trencadis_compiler.errors import CompileError
 from trencadis_compiler.importer.graph import Graph
 from trencadis_compiler.ir.network import Network, TensorInfo, Value
 from trencadis_compiler.ir.verify import verify
-from trencadis_compiler.passes.base.fuse_tables import fuse_tables
 from trencadis_compiler.passes.build_network import build_network
 from trencadis_compiler.passes.drop_unused import drop_unused
+from trencadis_compiler.passes.fuse_tables import fuse_tables
 from trencadis_compiler.passes.grow_chains import Growth, grow_chains
 from trencadis_compiler.passes.k_winners import find_k_winners
 from trencadis_compiler.passes.refusal import refusal

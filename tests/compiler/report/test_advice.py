@@ -110,6 +110,7 @@ def test_a_wider_board_gains_what_it_says() -> None:
     assert advice["gain"] == today / (followed.cycles / large.clock_mhz) > 1.2
 
 
+@pytest.mark.slow
 def test_advice_for_a_network_in_pieces_gains_what_it_says() -> None:
     whole = unstructured(0.2)
     board = load_board("sim")

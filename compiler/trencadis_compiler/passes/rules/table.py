@@ -7,9 +7,9 @@ import numpy as np
 from trencadis_compiler.importer.graph import TABLE, Node
 from trencadis_compiler.passes.base.context import Context
 from trencadis_compiler.passes.base.functions import MAX_KEY, PLAIN
-from trencadis_compiler.passes.base.fuse_tables import table_values
 from trencadis_compiler.passes.base.operator import Attribute, Operator
 from trencadis_compiler.passes.base.state import State, Unsupported
+from trencadis_compiler.passes.base.table_values import table_values
 from trencadis_compiler.passes.rules.quantisers import of_activations, scale_and_zero
 
 __all__ = ["OPERATORS"]

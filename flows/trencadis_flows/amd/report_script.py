@@ -1,6 +1,6 @@
 """The reports that Vivado is to write of a routed design."""
 
-from trencadis_flows.tcl import command
+from trencadis_flows.amd.tcl import command
 
 __all__ = ["REPORTS", "REPORT_SCRIPT", "report_script"]
 

@@ -1,7 +1,7 @@
 """The Vivado block design of a Zynq: processing system, kernel, and what connects them."""
 
 from trencadis_boards import Board, Processor, ZynqFlow
-from trencadis_flows.kernel_xml import (
+from trencadis_flows.amd.kernel_xml import (
     CONTROL_PORT,
     CONTROL_RANGE,
     LIBRARY,
@@ -9,10 +9,10 @@ from trencadis_flows.kernel_xml import (
     VENDOR,
     VERSION,
 )
-from trencadis_flows.package import CLOCK, INTERRUPT, IP_FOLDER, RESET
+from trencadis_flows.amd.package import CLOCK, INTERRUPT, IP_FOLDER, RESET
+from trencadis_flows.amd.report_script import REPORT_SCRIPT
+from trencadis_flows.amd.tcl import command, query, word
 from trencadis_flows.plan import PlanError
-from trencadis_flows.report_script import REPORT_SCRIPT
-from trencadis_flows.tcl import command, query, word
 from trencadis_hw.generate import KERNEL_NAME
 
 __all__ = ["DESIGN", "block_design", "zynq_processor"]

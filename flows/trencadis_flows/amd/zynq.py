@@ -1,21 +1,21 @@
 """Zynq UltraScale+ boards: the kernel beside the processing system, as a Vivado block design."""
 
 from trencadis_boards import Board
-from trencadis_flows.kernel_xml import (
+from trencadis_flows.amd.kernel_xml import (
     CONTROL_RANGE,
     VERSION,
     kernel_xml,
 )
-from trencadis_flows.package import (
+from trencadis_flows.amd.package import (
     IP_FOLDER,
     KERNEL_OBJECT,
     VERILOG,
     package_script,
 )
+from trencadis_flows.amd.report_script import REPORT_SCRIPT, REPORTS, report_script
+from trencadis_flows.amd.vitis import link_configuration, vendor_program
+from trencadis_flows.amd.zynq_block_design import block_design, zynq_processor
 from trencadis_flows.plan import BuildPlan, PlanError, Program, Step
-from trencadis_flows.report_script import REPORT_SCRIPT, REPORTS, report_script
-from trencadis_flows.vitis import link_configuration, vendor_program
-from trencadis_flows.zynq_block_design import block_design, zynq_processor
 from trencadis_format.overlay import Overlay
 from trencadis_hw.generate import KERNEL_NAME, kernel_verilog
 
@@ -109,6 +109,22 @@ def plan_zynq(
     PlanError
         If the board's description cannot be built.
     """
+    _check_memory_port(board)
+    linked = platform is not None
+    files = _files(board, linked)
+    steps = _steps(board, linked)
+    results = [f"{NAME}.{suffix}" for suffix in ("bit", "bit.bin", "hwh", "xsa", "dtbo")]
+    if platform is not None:
+        steps.append(_link(board, platform))
+        results.append(f"{NAME}.xclbin")
+    if model is not None:
+        files["model.tcd"] = model_file
+        results.append("model.tcd")
+    return BuildPlan(files=files, steps=tuple(steps), reports=REPORTS, results=tuple(results))
+
+
+def _check_memory_port(board: Board) -> None:
+    """Check that the processing system's port takes the kernel's bus."""
     processor = zynq_processor(board)
     bank, kernel = board.banks[0], board.kernel
     if kernel.bus_bits > bank.bits:
@@ -118,21 +134,29 @@ def plan_zynq(
         )
     if bank.bits not in AFI_WIDTHS or len(processor.afi_registers) != 2:
         raise PlanError(f"board {board.name}: {bank.name} must have 32, 64 or 128 bits")
-    files: dict[str, str | bytes] = {
-        VERILOG: kernel_verilog(kernel),
-        "kernel.xml": kernel_xml(kernel),
-        "package_kernel.tcl": package_script(board, kernel_object=platform is not None),
+
+
+def _files(board: Board, linked: bool) -> dict[str, str | bytes]:
+    """Files of the build; `linked`: an `.xclbin` is linked as well."""
+    return {
+        VERILOG: kernel_verilog(board.kernel),
+        "kernel.xml": kernel_xml(board.kernel),
+        "package_kernel.tcl": package_script(board, kernel_object=linked),
         "block_design.tcl": block_design(board),
         REPORT_SCRIPT: report_script(own_run=True),
         "link.cfg": link_configuration(board),
         f"{NAME}.dts": device_tree(board),
         f"{NAME}.bif": f"all:\n{{\n    {NAME}.bit\n}}\n",
     }
+
+
+def _steps(board: Board, linked: bool) -> list[Step]:
+    """Steps up to the bitstream, in order."""
     vivado = vendor_program(board, "vivado")
     batch = ("-mode", "batch", "-nojournal", "-notrace", "-source")
     core = f"{IP_FOLDER}/component.xml"
-    packaged = (core, *((KERNEL_OBJECT,) if platform is not None else ()))
-    steps = [
+    packaged = (core, *((KERNEL_OBJECT,) if linked else ()))
+    return [
         Step(
             name="device_tree",
             title="dtc compiles the device-tree overlay",
@@ -171,26 +195,21 @@ def plan_zynq(
             outputs=(f"{NAME}.bit.bin",),
         ),
     ]
-    results = [f"{NAME}.{suffix}" for suffix in ("bit", "bit.bin", "hwh", "xsa", "dtbo")]
-    if platform is not None:
-        steps.append(
-            Step(
-                name="link",
-                title="v++ links the kernel with the platform",
-                program=vendor_program(board, "v++"),
-                arguments=(
-                    *("-l", "-t", "hw"),
-                    *("--platform", platform),
-                    *("--config", "link.cfg"),
-                    *("-o", f"{NAME}.xclbin"),
-                    KERNEL_OBJECT,
-                ),
-                inputs=(KERNEL_OBJECT, "link.cfg"),
-                outputs=(f"{NAME}.xclbin",),
-            )
-        )
-        results.append(f"{NAME}.xclbin")
-    if model is not None:
-        files["model.tcd"] = model_file
-        results.append("model.tcd")
-    return BuildPlan(files=files, steps=tuple(steps), reports=REPORTS, results=tuple(results))
+
+
+def _link(board: Board, platform: str) -> Step:
+    """Step that links the kernel with a Vitis platform."""
+    return Step(
+        name="link",
+        title="v++ links the kernel with the platform",
+        program=vendor_program(board, "v++"),
+        arguments=(
+            *("-l", "-t", "hw"),
+            *("--platform", platform),
+            *("--config", "link.cfg"),
+            *("-o", f"{NAME}.xclbin"),
+            KERNEL_OBJECT,
+        ),
+        inputs=(KERNEL_OBJECT, "link.cfg"),
+        outputs=(f"{NAME}.xclbin",),
+    )

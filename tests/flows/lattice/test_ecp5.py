@@ -11,8 +11,9 @@ import pytest
 from amaranth.vendor import LatticePlatform
 
 from trencadis_boards import Board, Link, Part, load_board
+from trencadis_flows.amd.zynq import plan_zynq
 from trencadis_flows.build import Choices, programs_of
-from trencadis_flows.ecp5 import (
+from trencadis_flows.lattice.ecp5 import (
     CONTENTS,
     NAME,
     YOSYS,
@@ -23,16 +24,15 @@ from trencadis_flows.ecp5 import (
     memory_text,
     plan_ecp5,
 )
-from trencadis_flows.ecp5_platforms import (
+from trencadis_flows.lattice.ecp5_platforms import (
     OVERRIDES,
     PLATFORMS,
     new_platform,
     refuse_overrides,
 )
-from trencadis_flows.ecp5_top import BoardTop
+from trencadis_flows.lattice.ecp5_top import BoardTop
 from trencadis_flows.plan import BuildPlan, PlanError
 from trencadis_flows.run import find_program
-from trencadis_flows.zynq import plan_zynq
 from trencadis_hw.serial.board import SERIAL_NAME, board_verilog
 
 Boards = Callable[[str], Board]

@@ -3,11 +3,11 @@
 from typing import Literal
 
 from trencadis_boards import Board, Tool
-from trencadis_flows.kernel_xml import MEMORY_PORT, kernel_xml
-from trencadis_flows.package import CLOCK, KERNEL_OBJECT, VERILOG, package_script
+from trencadis_flows.amd.kernel_xml import MEMORY_PORT, kernel_xml
+from trencadis_flows.amd.package import CLOCK, KERNEL_OBJECT, VERILOG, package_script
+from trencadis_flows.amd.report_script import REPORT_SCRIPT, REPORTS, report_script
 from trencadis_flows.plan import BuildPlan, Program, Step
 from trencadis_flows.quoting import cfg_value
-from trencadis_flows.report_script import REPORT_SCRIPT, REPORTS, report_script
 from trencadis_format.overlay import Overlay
 from trencadis_hw.generate import KERNEL_NAME, kernel_verilog
 
@@ -96,7 +96,26 @@ def plan_vitis(
         "package_kernel.tcl": package_script(board, kernel_object=True),
         "link.cfg": link_configuration(board),
     }
-    package = Step(
+    binary = f"{KERNEL_NAME}.{target}.xclbin"
+    linked = f"{KERNEL_NAME}.{target}.linked.xclbin" if model is not None else binary
+    if target == "hw":
+        files[REPORT_SCRIPT] = report_script(own_run=False)
+    steps = [_package(board), _link(board, platform, target, linked)]
+    if target == "hw_emu":
+        steps.append(_describe_emulated_card(board, platform))
+    if model is not None:
+        files["model.tcd"] = model_file
+        steps.append(_embed(board, target, linked, binary))
+    return BuildPlan(
+        files=files,
+        steps=tuple(steps),
+        reports=REPORTS if target == "hw" else {},
+        results=(binary,),
+    )
+
+
+def _package(board: Board) -> Step:
+    return Step(
         name="package",
         title="Vivado packages the kernel",
         program=vendor_program(board, "vivado"),
@@ -104,16 +123,16 @@ def plan_vitis(
         inputs=(VERILOG, "kernel.xml", "package_kernel.tcl"),
         outputs=(KERNEL_OBJECT,),
     )
-    binary = f"{KERNEL_NAME}.{target}.xclbin"
-    linked = f"{KERNEL_NAME}.{target}.linked.xclbin" if model is not None else binary
+
+
+def _link(board: Board, platform: str, target: Target, linked: str) -> Step:
     hook: tuple[str, ...] = ()
     if target == "hw":
-        files[REPORT_SCRIPT] = report_script(own_run=False)
         hook = (
             "--vivado.prop",
             f"run.impl_1.STEPS.ROUTE_DESIGN.TCL.POST={{out}}/{REPORT_SCRIPT}",
         )
-    link = Step(
+    return Step(
         name=f"link_{target}",
         title="v++ links the kernel with the platform (hours)"
         if target == "hw"
@@ -131,35 +150,31 @@ def plan_vitis(
         inputs=(KERNEL_OBJECT, "link.cfg", *((REPORT_SCRIPT,) if hook else ())),
         outputs=(linked,),
     )
-    steps = [package, link]
-    if target == "hw_emu":
-        steps.append(
-            Step(
-                name="emulation_configuration",
-                title="emconfigutil describes the emulated card",
-                program=vendor_program(board, "emconfigutil"),
-                arguments=("--platform", platform, "--nd", "1"),
-                inputs=("link.cfg",),
-                outputs=("emconfig.json",),
-            )
-        )
-    if model is not None:
-        files["model.tcd"] = model_file
-        steps.append(
-            Step(
-                name=f"embed_{target}",
-                title="xclbinutil puts the model in",
-                program=vendor_program(board, "xclbinutil"),
-                arguments=(
-                    *("--input", linked),
-                    *("--add-section", "USER_METADATA:RAW:model.tcd"),
-                    *("--output", binary),
-                    "--force",
-                ),
-                inputs=(linked, "model.tcd"),
-                outputs=(binary,),
-            )
-        )
-    return BuildPlan(
-        files=files, steps=tuple(steps), reports=REPORTS if hook else {}, results=(binary,)
+
+
+def _describe_emulated_card(board: Board, platform: str) -> Step:
+    return Step(
+        name="emulation_configuration",
+        title="emconfigutil describes the emulated card",
+        program=vendor_program(board, "emconfigutil"),
+        arguments=("--platform", platform, "--nd", "1"),
+        inputs=("link.cfg",),
+        outputs=("emconfig.json",),
+    )
+
+
+def _embed(board: Board, target: Target, linked: str, binary: str) -> Step:
+    """Step that puts `model.tcd` into the linked file."""
+    return Step(
+        name=f"embed_{target}",
+        title="xclbinutil puts the model in",
+        program=vendor_program(board, "xclbinutil"),
+        arguments=(
+            *("--input", linked),
+            *("--add-section", "USER_METADATA:RAW:model.tcd"),
+            *("--output", binary),
+            "--force",
+        ),
+        inputs=(linked, "model.tcd"),
+        outputs=(binary,),
     )

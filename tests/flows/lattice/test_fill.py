@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from trencadis_flows.fill import FillError, fill, read_hexadecimal
+from trencadis_flows.lattice.fill import FillError, fill, read_hexadecimal
 
 Bits = npt.NDArray[np.uint8]
 Config = Callable[[Bits], str]
@@ -91,7 +91,7 @@ def test_command(memory_config: Config, tmp_path: Path) -> None:
         "contents": text(new),
     }.items():
         (tmp_path / name).write_text(content)
-    command = [sys.executable, "-m", "trencadis_flows.fill"]
+    command = [sys.executable, "-m", "trencadis_flows.lattice.fill"]
     subprocess.run([*command, "in", "pattern", "contents", "out"], cwd=tmp_path, check=True)
     assert (tmp_path / "out").read_text() == memory_config(new)
     done = subprocess.run(

@@ -1,6 +1,6 @@
 """Change what a memory begins with in a configuration of an ECP5 that has been routed.
 
-`python -m trencadis_flows.fill IN.config PATTERN.hex CONTENTS.hex OUT.config`
+`python -m trencadis_flows.lattice.fill IN.config PATTERN.hex CONTENTS.hex OUT.config`
 
 The memory was synthesised with a pattern that is found nowhere else, so its bits are found again
 wherever synthesis and routing have put them.

@@ -5,7 +5,7 @@ from xml.etree import ElementTree
 import pytest
 
 from trencadis_boards import Board
-from trencadis_flows.kernel_xml import kernel_arguments, kernel_xml
+from trencadis_flows.amd.kernel_xml import kernel_arguments, kernel_xml
 from trencadis_format.registers import Register
 
 SCHEMA: dict[str, tuple[set[str], set[str]]] = {
