@@ -1,5 +1,6 @@
 """The report as tables for people, legible in 80 columns."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +21,9 @@ MAX_REASON = 300
 
 MAX_LAYERS = 40
 """Layers that are shown; of more, those with the most cycles."""
+
+MERGED = re.compile(r"'[^']*;([^';]+)'")
+"""A name that a converter joined from those of several nodes, by semicolons."""
 
 RIGHT, LEFT = "right", "left"
 
@@ -57,7 +61,7 @@ def _truth(report: Report) -> Iterator[RenderableType]:
     ours, native = report["inferences_per_s"], report["onnxruntime_inferences_per_s"]
     if report["cycles"]:
         table.add_row(
-            Text(f"{_printable(report['board'])}, end to end"),
+            "overlay, end to end",
             _seconds(report["latency_s"]),
             _count(ours),
             "modelled",
@@ -125,7 +129,7 @@ def _layers(report: Report) -> RenderableType:
                 table.add_row(engine + other["what"], *[""] * 5, _count(other["cycles"]), "")
     legend = (
         "weights, inputs: the part that is not zero. tiles: number x kernels per tile,\n"
-        "rows where kernels collide. use: of the multipliers. ~: depends on the data.\n"
+        "/rows where kernels collide. use: of the multipliers. ~: depends on the data.\n"
     )
     return Group(table, Text(legend))
 
@@ -137,7 +141,7 @@ def _add_layer(table: Table, layer: Mapping[str, Any]) -> None:
         "x".join(map(str, layer["output_shape"])),
         f"{layer['nonzeros'] / layer['weights']:.0%}",
         f"{layer['input_entries'] / layer['input_channels']:.0%}",
-        f"{layer['tiles']}x{layer['kernels_per_tile']}" + (f", {rows} rows" if rows > 1 else ""),
+        f"{layer['tiles']}x{layer['kernels_per_tile']}" + (f"/{rows}" if rows > 1 else ""),
         f"{layer['packing_efficiency']:.0%}",
         _count(layer["cycles"]) + ("" if layer["static"] else "~"),
         f"{layer['multiplier_use']:.0%}",
@@ -242,6 +246,8 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _short(reason: str) -> str:
+    """A reason with the names in it as `_short_name` has them, shortened at its end."""
+    reason = MERGED.sub(r"'\1'", reason)
     return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 3] + "..."
 
 

@@ -27,7 +27,7 @@ def cut_report(cut: Cut, board: Board) -> dict[str, Any]:
     for stage, runs in zip(cut.stages, rounds, strict=True):
         for name in stage.stage.layers:
             planned = _planned(stage, runs, name)
-            layers.append(_row(_layer(cut, name), planned, stage))
+            layers.append(_row(_layer(cut, name), planned, stage, core.batch_lanes))
             hints += dict.fromkeys(hint for placed, _ in planned for hint in hints_of(placed))
     cycles, loading = float(cut.cycles), float(sum(stage.load_cycles for stage in cut.stages))
     useful = sum(layer["useful_products"] for layer in layers)
@@ -94,9 +94,15 @@ def _layer(cut: Cut, name: str) -> Layer:
 
 
 def _row(
-    layer: Layer, planned: Sequence[tuple[PlacedLayer, int]], stage: CutStage
+    layer: Layer,
+    planned: Sequence[tuple[PlacedLayer, int]],
+    stage: CutStage,
+    batch_lanes: int,
 ) -> dict[str, Any]:
-    """The row of a layer: its own products and weights, and what its pieces take together."""
+    """The row of a layer: its own products and weights, and what its pieces take together.
+
+    A sample's pieces share a run: each is computed in a batch lane of its own.
+    """
     plans = [placed.plan for placed, _ in planned]
     density = sum(plan.feed.expected / plan.feed.channels for plan in plans) / len(plans)
     places = sum(p.packing.count * p.packing.depth * p.layer.weights.length for p in plans)
@@ -125,7 +131,7 @@ def _row(
         "static": all(plan.static for plan in plans),
         "dense_products": layer.dense_products,
         "useful_products": useful,
-        "multiplier_use": useful / (cycles * plans[0].config.multipliers),
+        "multiplier_use": useful / (cycles * batch_lanes * plans[0].config.multipliers),
         "weight_rows": sum(plan.weight_rows for plan in plans),
         "images": len(stage.programs),
         "pieces": len(stage.stage.pieces),

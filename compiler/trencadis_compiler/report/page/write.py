@@ -71,6 +71,7 @@ def html_page(
         "share": _share,
         "seconds": _seconds,
         "name": shown_name,
+        "layer": _layer_name,
         "text": _text,
     }
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text("utf-8"))
@@ -96,6 +97,12 @@ def html_page(
 def shown_name(name: object) -> str:
     """A name without control characters and direction marks, shortened."""
     return _shown(name, MAX_NAME)
+
+
+def _layer_name(name: object) -> str:
+    """A layer's name, of names that a converter joined by semicolons the last."""
+    text = str(name)
+    return shown_name(text.rpartition(";")[2] or text)
 
 
 def _text(sentence: object) -> str:
