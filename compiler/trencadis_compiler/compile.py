@@ -1,5 +1,6 @@
 """The way from a model file to a compiled network, step by step."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -83,12 +84,12 @@ FINAL = frozenset(
 """Operators that even a strict compile leaves to the host, after all layers."""
 
 
-def import_model(path: Path, calibration: Calibration | None = None) -> Network:
+def import_model(path: str | os.PathLike[str], calibration: Calibration | None = None) -> Network:
     """The network of an ONNX file that is one chain of layers.
 
     Parameters
     ----------
-    path : Path
+    path : path
         The file.
     calibration : array, mapping of str to array, or Path, optional
         Inputs to quantise a float model with.
@@ -100,26 +101,27 @@ def import_model(path: Path, calibration: Calibration | None = None) -> Network:
     CalibrationError
         If the calibration data are not the model's inputs.
     """
+    path = Path(path)
     prepared = prepare(path, calibration, Options())
     with named(path):
         return lower(operator_graph(prepared.quantised))
 
 
 def compile_model(
-    path: Path,
+    path: str | os.PathLike[str],
     board: Board,
     *,
-    calibration: Calibration | None = None,
+    calibration: Calibration | str | None = None,
     input_nonzeros: int | None = None,
     options: Options | None = None,
     progress: Progress = lambda text: None,
-    target: Path | None = None,
+    target: str | os.PathLike[str] | None = None,
 ) -> Compiled:
     """Compile an ONNX model for a board.
 
     Parameters
     ----------
-    path : Path
+    path : path
         The model.
     board : Board
         Target board.
@@ -132,7 +134,7 @@ def compile_model(
         The other options.
     progress : callable
         Called with a message at each step.
-    target : Path, optional
+    target : path, optional
         Where the result will be written: what its disk does not hold is refused early.
 
     Raises
@@ -142,6 +144,9 @@ def compile_model(
     CalibrationError
         If the calibration data are not the model's inputs.
     """
+    path, target = Path(path), None if target is None else Path(target)
+    if isinstance(calibration, str):
+        calibration = Path(calibration)
     options = options or Options()
     if input_nonzeros is not None:
         options = replace(options, input_nonzeros=input_nonzeros)

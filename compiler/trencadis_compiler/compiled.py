@@ -1,5 +1,6 @@
 """A compiled network, with what it was compiled from."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,7 +46,7 @@ class Compiled:
     runnable: onnx.ModelProto
     planner: Planner
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the compiled network."""
         self.compiled.save(path)
 

@@ -200,7 +200,7 @@ def verify(
         yardstick,
         known,
         host=host_tensors(network, known),
-        aside=twice_made(network) & known.keys(),
+        aside=twice_made(network, known),
     )
     expected = {form.name: held[form.name][:samples] for form in network.outputs}
     found = []

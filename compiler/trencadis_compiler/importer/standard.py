@@ -19,6 +19,7 @@ from trencadis_compiler.importer.reading.read_model import read_model
 from trencadis_compiler.importer.steps.biases import flatten_biases
 from trencadis_compiler.importer.steps.check_memory import check_memory
 from trencadis_compiler.importer.steps.check_operators import (
+    check_numbers,
     check_quantisers,
     check_types,
     check_windows,
@@ -87,6 +88,7 @@ STEPS: tuple[Step, ...] = (
     resolve_shapes,
     fold_constants,
     check_memory,
+    check_numbers,
     check_windows,
     quantise_constants,
     move_layout_to_integers,

@@ -114,7 +114,7 @@ def judge_compiled(compiled: Compiled, held: Mapping[str, Array]) -> Judgement:
         model,
         known,
         host=host_tensors(network, known),
-        aside=twice_made(network) & known.keys(),
+        aside=twice_made(network, known),
     )
 
 

@@ -15,7 +15,7 @@ from trencadis_compiler.importer.reading.draft import Draft, attributes_of, desc
 from trencadis_compiler.importer.steps.shapes import inferred_model
 from trencadis_judge.lowering import MIN_QONNX_OPSET, QONNX_DOMAINS
 
-__all__ = ["check_quantisers", "check_types", "check_windows"]
+__all__ = ["check_numbers", "check_quantisers", "check_types", "check_windows"]
 
 SCALES: Mapping[str, tuple[int, ...]] = {
     "DequantizeLinear": (1,),
@@ -179,6 +179,35 @@ def _check_shapes(
                 f"{described(node)}: its {what} {name!r} has shape {list(shape)}; it needs one "
                 "number, a vector along its axis, or block_size"
             )
+
+
+def check_numbers(draft: Draft) -> None:
+    """Refuse constants with which an operator makes what is no number.
+
+    Integers that are made of that are whatever a runtime makes of it.
+
+    Raises
+    ------
+    CompileError
+        If there is a batch normalisation with a variance below zero, or a bound that is no number.
+    """
+    constants = draft.initialisers()
+    for node in draft.graph.node:
+        values = attributes_of(node)
+        if node.op_type == "BatchNormalization" and not values.get("training_mode", 0):
+            for name in set(node.input[4:5]) & constants.keys():
+                least = draft.array(constants[name]).astype(np.float64).min(initial=0)
+                if not least + values.get("epsilon", 1e-5) >= 0:
+                    raise draft.refusal(
+                        f"{described(node)}: its variance {name!r} has {least:g}, and a variance "
+                        "is not negative; export the model again"
+                    )
+        elif node.op_type == "Clip":
+            for name in set(node.input[1:3]) & constants.keys():
+                if np.isnan(draft.array(constants[name]).astype(np.float64)).any():
+                    raise draft.refusal(
+                        f"{described(node)}: its bound {name!r} is nan; export the model again"
+                    )
 
 
 def check_windows(draft: Draft) -> None:
