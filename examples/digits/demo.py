@@ -23,7 +23,7 @@ from trencadis_compiler.report.table import render_report
 from trencadis_format.command_line import reported
 from trencadis_format.files import make_folder, save_array
 from trencadis_host import Session
-from trencadis_host.benchmark import cycles_per_inference
+from trencadis_host.measure.benchmark import cycles_per_inference
 from trencadis_train.data.digits import load_digits
 
 MODEL = Path(__file__).parent / "digits.onnx"

@@ -22,7 +22,7 @@ from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_format.command_line import reported
 from trencadis_format.files import make_folder, write_atomically
 from trencadis_format.onnxruntime_door import Mode, load_onnxruntime, open_session
-from trencadis_host.benchmark import cycles_per_inference, random_inputs
+from trencadis_host.measure.benchmark import cycles_per_inference, random_inputs
 from trencadis_host.session import Session
 
 __all__ = ["main", "measure"]

@@ -19,7 +19,7 @@ from trencadis_compiler.mapping.size_memories import with_memories_for
 from trencadis_format.command_line import reported
 from trencadis_format.errors import FailureError
 from trencadis_format.files import write_atomically
-from trencadis_host.benchmark import random_inputs
+from trencadis_host.measure.benchmark import random_inputs
 from trencadis_host.session import Session
 from trencadis_sim.verilated.verilator import design_identity
 

@@ -18,7 +18,7 @@ from trencadis_format.command_line import reported
 from trencadis_format.errors import FailureError
 from trencadis_format.files import write_atomically
 from trencadis_host import Session
-from trencadis_host.benchmark import random_inputs
+from trencadis_host.measure.benchmark import random_inputs
 from trencadis_serve.limits import Limits
 
 __all__ = ["main"]

@@ -11,8 +11,8 @@ from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_format.errors import InputError
 from trencadis_format.onnxruntime_door import Mode, open_session
-from trencadis_host import beside
-from trencadis_host.beside import BATCHES, beside_others
+from trencadis_host.measure import beside
+from trencadis_host.measure.beside import BATCHES, beside_others
 
 
 def test_figures_of_every_batch(compiled: Callable[..., tuple[Path, Path]]) -> None:

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from trencadis_format.errors import InputError
 from trencadis_format.tensor_formats import TensorFormat
-from trencadis_host.accuracy import (
+from trencadis_host.measure.accuracy import (
     Accuracy,
     accuracy_of,
     load_labels,

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trencadis_format.errors import InputError
-from trencadis_host.onnx_model import OnnxModel
+from trencadis_host.measure.onnx_model import OnnxModel
 
 
 def save(path: Path, *, batch: int | str = "N", external: bool = False) -> Path:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from trencadis_host.trace_sums import PairSums, ValueSums
+from trencadis_host.measure.trace_sums import PairSums, ValueSums
 
 RNG = np.random.default_rng(5)
 

@@ -17,8 +17,8 @@ from trencadis_format.compiled import (
 from trencadis_format.errors import InputError
 from trencadis_format.tensor_formats import MapFormat, OutputFormat
 from trencadis_host.held import watch_layers
-from trencadis_host.onnx_model import OnnxModel
-from trencadis_host.trace_sums import PairSums, ValueSums
+from trencadis_host.measure.onnx_model import OnnxModel
+from trencadis_host.measure.trace_sums import PairSums, ValueSums
 
 __all__ = ["float_names", "trace_layers"]
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from trencadis_format.errors import InputError
 from trencadis_format.files import load_array
-from trencadis_host.onnx_model import OnnxModel
+from trencadis_host.measure.onnx_model import OnnxModel
 
 __all__ = ["Accuracy", "accuracy_of", "load_labels", "model_accuracy", "scores_name"]
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from trencadis_format.errors import InputError
 from trencadis_format.onnxruntime_door import Mode, explained, open_session
-from trencadis_host.benchmark import random_feed
-from trencadis_host.openvino_door import OpenvinoModel, has_openvino
+from trencadis_host.measure.benchmark import random_feed
+from trencadis_host.measure.openvino_door import OpenvinoModel, has_openvino
 from trencadis_host.session import Session
 
 __all__ = ["BATCHES", "beside_others"]

@@ -18,8 +18,8 @@ from trencadis_compiler.compile import compile_model
 from trencadis_format.compiled import CompiledNetwork
 from trencadis_host.cli import bench
 from trencadis_host.held import held_tensors
-from trencadis_host.trace import float_names, trace_layers
-from trencadis_host.trace_table import trace_table
+from trencadis_host.measure.trace import float_names, trace_layers
+from trencadis_host.measure.trace_table import trace_table
 
 RNG = np.random.default_rng(6)
 

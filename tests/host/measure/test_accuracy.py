@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trencadis_format.errors import InputError
-from trencadis_host.accuracy import Accuracy, accuracy_of, load_labels, scores_name
+from trencadis_host.measure.accuracy import Accuracy, accuracy_of, load_labels, scores_name
 
 
 def scores(*rows: list[float]) -> np.ndarray:
