@@ -18,10 +18,10 @@ from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_format.command_line import reported
 from trencadis_format.files import write_atomically
-from trencadis_train.sparse.export import export_sparse_onnx
-from trencadis_train.sparse.integers import SparseIntegerLayer, SparseIntegers
-from trencadis_train.sparse.quantise import ByteGrid
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.integer.export import export_sparse_onnx
+from trencadis_train.sparse.integer.integers import SparseIntegerLayer, SparseIntegers
+from trencadis_train.sparse.integer.quantise import ByteGrid
+from trencadis_train.sparse.topologies.topology import Topology
 from trencadis_train.sparsity.masks import (
     Mask,
     block_mask,

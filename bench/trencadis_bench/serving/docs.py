@@ -55,7 +55,8 @@ def rebuilt(
 
 def _lines(rows: Sequence[Mapping[str, Any]], memory: Mapping[str, Any] | None) -> Iterator[str]:
     yield HEAD
-    best = max((row["share_of_session"] for row in rows), default=0.0)
+    first = [row["share_of_session"] for row in rows if row["device"] == rows[0]["device"]]
+    best = max(first, default=0.0)
     for row in rows:
         share = f"{row['share_of_session']:.0%}"
         cells = (
@@ -75,11 +76,11 @@ def _lines(rows: Sequence[Mapping[str, Any]], memory: Mapping[str, Any] | None) 
     errors = sum(row["errors"] for row in rows)
     yield f"\nErrors: {errors}."
     if memory is not None:
-        first, last = memory["rss_first_mib"], memory["rss_last_mib"]
+        begin, end = memory["rss_first_mib"], memory["rss_last_mib"]
         yield (
             f" Over {memory['requests']:,} further requests with one input, of which "
-            f"{memory['errors']} failed, the server's memory went from {first:.0f} to "
-            f"{last:.0f} MiB."
+            f"{memory['errors']} failed, the server's memory went from {begin:.0f} to "
+            f"{end:.0f} MiB."
         )
     yield "\n"
 

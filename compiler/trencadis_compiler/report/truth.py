@@ -13,6 +13,7 @@ from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.report.advice import advise
 from trencadis_compiler.report.cost import link_seconds, overlay_seconds
+from trencadis_compiler.report.map_advice import advise_maps, dense_maps
 from trencadis_compiler.report.measure import host_seconds, model_seconds
 from trencadis_compiler.segments.cut_segment import CompiledPieces
 from trencadis_compiler.segments.segment import CompiledSegment
@@ -84,8 +85,13 @@ def truth(
     }
     advice: list[dict[str, Any]] = []
     if advice_s:
+        # A core has either list engines or a map engine.
+        maps = [segment for segment in overlays if isinstance(segment, CompiledMaps)]
         listed = [segment for segment in overlays if not isinstance(segment, CompiledMaps)]
-        advice = advise(listed, board, planner, budget_s=advice_s, progress=progress)
+        if maps:
+            advice = advise_maps(maps, budget_s=advice_s, progress=progress)
+        else:
+            advice = advise(listed, board, planner, budget_s=advice_s, progress=progress)
     return {**figures, "advice": advice, "verdict": _verdict(figures, board)}
 
 
@@ -96,7 +102,7 @@ def _baselines(
     dense = sparse = 0.0
     for segment in overlays:
         if isinstance(segment, CompiledMaps):
-            dense += segment.dense_cycles
+            dense += dense_maps(segment)
             sparse += segment.dense_cycles
             continue
         try:

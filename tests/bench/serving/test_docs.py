@@ -13,7 +13,11 @@ from trencadis_format.errors import UserError
 
 PAGE = f"before\n{BEGIN}old\n{END}\nafter\n"
 DOCS = Path(__file__).parents[3] / "docs/serving.md"
-ROWS = [asdict(replace(ROW, p99_ms=2471.3)), asdict(SINGLE)]
+ROWS = [
+    asdict(replace(ROW, p99_ms=2471.3)),
+    asdict(SINGLE),
+    asdict(replace(ROW, device="emulator", share_of_session=0.9)),
+]
 
 
 def test_rows_replace_the_old_ones() -> None:
@@ -23,6 +27,7 @@ def test_rows_replace_the_old_ones() -> None:
     assert "old" not in page
     assert "| cpu | gRPC | 8 | 256 | 256 | 100 | 1 | 2,471 | **61%** | 70% | 5.00 |" in page
     assert "| cpu | HTTP | 8 | 1 | 256 | 100 | 1 | 2 | 5% | 70% | 2.90 |" in page
+    assert page.count("**") == 2
     assert rebuilt(page, ROWS) == page
 
 

@@ -28,7 +28,13 @@ ROW = Row(
     rss_mib=100.0,
 )
 SINGLE = replace(ROW, protocol="http", batch=1, share_of_session=0.05, overhead_cpu_ms=2.9)
-MEMORY = {"errors": 0, "mib_per_100000_requests": {"http": 2.0, "grpc": -1.0}}
+MEMORY = {
+    "errors": 0,
+    "requests": 100_000,
+    "rss_first_mib": 144.0,
+    "rss_last_mib": 146.0,
+    "mib_per_100000_requests": {"http": 2.0, "grpc": -1.0},
+}
 
 
 def missed(rows: list[Row], memory: dict[str, Any] | None = MEMORY) -> list[str]:
@@ -42,6 +48,8 @@ def test_all_are_met() -> None:
 
 def test_what_was_not_measured_is_left_out() -> None:
     assert len(check_targets([], None, "cpu", 256)) == 1
+    few = {**MEMORY, "requests": 400, "rss_last_mib": 200.0}
+    assert len(check_targets([], few, "cpu", 256)) == 1
 
 
 @pytest.mark.parametrize(
@@ -51,7 +59,7 @@ def test_what_was_not_measured_is_left_out() -> None:
         ([replace(SINGLE, overhead_cpu_ms=3.1)], MEMORY, "3.10 ms of CPU"),
         ([replace(SINGLE, errors=1)], MEMORY, "1 errors"),
         ([ROW], {**MEMORY, "errors": 2}, "2 errors"),
-        ([ROW], {**MEMORY, "mib_per_100000_requests": {"http": 11.0}}, "http 11.0"),
+        ([ROW], {**MEMORY, "rss_last_mib": 155.0}, "11.0 MiB over 100,000 requests"),
     ],
 )
 def test_a_target_that_is_missed_says_what_came_out(

@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_train.sparse.complementary import regrow_complementary
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork
-from trencadis_train.sparse.topology import Keys, draw_keys
+from trencadis_train.sparse.topologies.complementary import regrow_complementary
+from trencadis_train.sparse.topologies.topology import Keys, draw_keys
 
 __all__ = ["EvolutionName", "evolve_layer", "evolve_network", "fraction_at", "smallest_weights"]
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trencadis_train.data.labelled import Labelled
 from trencadis_train.memory import aligned_empty
-from trencadis_train.sparse import kernels
+from trencadis_train.sparse.loops import kernels
 
 __all__ = ["Batches", "Standard"]
 

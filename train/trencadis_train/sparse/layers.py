@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse import kernels
-from trencadis_train.sparse.topology import Columns, Keys, Topology
+from trencadis_train.sparse.loops import kernels
+from trencadis_train.sparse.topologies.topology import Columns, Keys, Topology
 
 __all__ = ["CsrLinear", "initial_weights"]
 

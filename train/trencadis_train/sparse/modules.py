@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse import convolution_kernels, kernels
 from trencadis_train.sparse.evolve import smallest_weights
 from trencadis_train.sparse.layers import initial_weights
-from trencadis_train.sparse.topology import Topology, draw_keys, draw_topology
+from trencadis_train.sparse.loops import convolution_kernels, kernels
+from trencadis_train.sparse.topologies.topology import Topology, draw_keys, draw_topology
 
 __all__ = ["CsrConv2d", "CsrLinear"]
 

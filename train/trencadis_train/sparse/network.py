@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.memory import aligned_zeros
-from trencadis_train.sparse import activations, kernels
+from trencadis_train.sparse.integer.quantise import ByteGrid, HiddenGrids, round_activations
 from trencadis_train.sparse.layers import CsrLinear
-from trencadis_train.sparse.losses import LossFunction
-from trencadis_train.sparse.quantise import ByteGrid, HiddenGrids, round_activations
-from trencadis_train.sparse.topology import Indices, Topology
+from trencadis_train.sparse.loops import activations, kernels
+from trencadis_train.sparse.loops.losses import LossFunction
+from trencadis_train.sparse.topologies.topology import Indices, Topology
 
 __all__ = ["CsrNetwork", "Hidden", "StepResult", "activate_hidden"]
 

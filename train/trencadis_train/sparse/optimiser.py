@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from trencadis_train.sparse import kernels
+from trencadis_train.sparse.loops import kernels
 from trencadis_train.sparse.network import CsrNetwork
 
 __all__ = ["Momentum"]

@@ -11,6 +11,7 @@ from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.report.page.boards_plot import boards_plot
 from trencadis_compiler.report.page.graph_plot import graph_plot
 from trencadis_compiler.report.page.mosaic import mosaic_of
+from trencadis_compiler.report.shown_names import last_name, with_last_names
 
 __all__ = ["MAX_PLACES", "html_page"]
 
@@ -100,14 +101,12 @@ def shown_name(name: object) -> str:
 
 
 def _layer_name(name: object) -> str:
-    """A layer's name, of names that a converter joined by semicolons the last."""
-    text = str(name)
-    return shown_name(text.rpartition(";")[2] or text)
+    return shown_name(last_name(str(name)))
 
 
 def _text(sentence: object) -> str:
     """A sentence with names in it, likewise."""
-    return _shown(sentence, MAX_TEXT)
+    return _shown(with_last_names(str(sentence)), MAX_TEXT)
 
 
 def _shown(value: object, most: int) -> str:

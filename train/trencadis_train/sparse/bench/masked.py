@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = ["MaskedNetwork", "masked_epoch"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.sparse.layers import CsrLinear
-from trencadis_train.sparse.topology import Keys, Topology
+from trencadis_train.sparse.topologies.topology import Keys, Topology
 
 __all__ = ["average_layers", "moved_gradients"]
 

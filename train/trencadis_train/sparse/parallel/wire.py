@@ -22,7 +22,7 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import Recipe
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = [
     "HEADER",

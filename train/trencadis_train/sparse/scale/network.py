@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.memory import aligned_empty, aligned_zeros, check_memory, index_type
-from trencadis_train.sparse.activations import negative_slope
-from trencadis_train.sparse.losses import softmax_cross_entropy
+from trencadis_train.sparse.loops.activations import negative_slope
+from trencadis_train.sparse.loops.losses import softmax_cross_entropy
 from trencadis_train.sparse.scale import kernels
 from trencadis_train.sparse.scale.kernels import BATCH
 

@@ -15,8 +15,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from trencadis_format.files import write_atomically
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.integers import SparseIntegerLayer, SparseIntegers
-from trencadis_train.sparse.quantise import ByteGrid
+from trencadis_train.sparse.integer.integers import SparseIntegerLayer, SparseIntegers
+from trencadis_train.sparse.integer.quantise import ByteGrid
 
 __all__ = ["MAX_DENSE_BYTES", "export_sparse_onnx", "sparse_to_onnx"]
 

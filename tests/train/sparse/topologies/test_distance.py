@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.distance import topology_distance
-from trencadis_train.sparse.topology import Topology, draw_topology
+from trencadis_train.sparse.topologies.distance import topology_distance
+from trencadis_train.sparse.topologies.topology import Topology, draw_topology
 
 
 def layers(rng: np.random.Generator) -> list[Topology]:

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from trencadis_train.sparse import activations, kernels
-from trencadis_train.sparse.tiles import PAIR, TILE
-from trencadis_train.sparse.topology import draw_topology
+from trencadis_train.sparse.loops import activations, kernels
+from trencadis_train.sparse.loops.tiles import PAIR, TILE
+from trencadis_train.sparse.topologies.topology import draw_topology
 
 # Small integers: sums are exact in float32 in whatever order they are added.
 

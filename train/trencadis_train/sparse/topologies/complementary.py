@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.topology import Keys, Topology
+from trencadis_train.sparse.topologies.topology import Keys, Topology
 
 __all__ = ["draw_complementary", "regrow_complementary"]
 

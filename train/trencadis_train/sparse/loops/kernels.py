@@ -14,8 +14,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_train.sparse.activations import activate_row, scale_row
-from trencadis_train.sparse.tiles import (
+from trencadis_train.sparse.loops.activations import activate_row, scale_row
+from trencadis_train.sparse.loops.tiles import (
     PAIR,
     TILE,
     backward_pair,

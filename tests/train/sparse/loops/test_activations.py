@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trencadis_train.sparse import activations
+from trencadis_train.sparse.loops import activations
 
 
 def test_all_relu_alternates() -> None:

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.sparse import csr_matrix
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = ["Distance", "topology_distance"]
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.topology import (
+from trencadis_train.sparse.topologies.topology import (
     Topology,
     connections_of_density,
     draw_keys,

@@ -10,8 +10,8 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_train.sparse.quantise import ByteGrid
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.integer.quantise import ByteGrid
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = ["SparseIntegerLayer", "SparseIntegers"]
 

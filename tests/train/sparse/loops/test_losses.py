@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from trencadis_train.sparse.losses import loss_function
+from trencadis_train.sparse.loops.losses import loss_function
 
 
 @pytest.mark.parametrize("name", ["cross-entropy", "mse"])

@@ -14,10 +14,10 @@ from trencadis_format.onnxruntime_door import Mode, open_session
 from trencadis_train.data.labelled import Splits
 from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import Recipe
-from trencadis_train.sparse.export import sparse_to_onnx
-from trencadis_train.sparse.integers import SparseIntegerLayer, SparseIntegers
-from trencadis_train.sparse.quantise import ByteGrid
-from trencadis_train.sparse.topology import Topology, draw_topology
+from trencadis_train.sparse.integer.export import sparse_to_onnx
+from trencadis_train.sparse.integer.integers import SparseIntegerLayer, SparseIntegers
+from trencadis_train.sparse.integer.quantise import ByteGrid
+from trencadis_train.sparse.topologies.topology import Topology, draw_topology
 from trencadis_train.sparse.trainer import SparseTrainer
 
 MakeSparse = Callable[..., Recipe]

@@ -12,7 +12,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from trencadis_train.sparse.vectors import (
+from trencadis_train.sparse.loops.vectors import (
     LINE,
     LINE_LENGTH,
     Argument,

@@ -11,7 +11,7 @@ import numba
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = ["ByteGrid", "HiddenGrids", "round_activations", "rounded_weights", "weight_scales"]
 
