@@ -39,6 +39,9 @@ ZERO_POINTS = {"Quant": (2,), "IntQuant": (2,), "Trunc": (2,)}
 BIT_WIDTHS = {"Quant": (3,), "IntQuant": (3,), "Trunc": (3, 4)}
 """Inputs of QONNX's operators that are numbers of bits."""
 
+REALS = frozenset(("tensor(float)", "tensor(float16)", "tensor(double)"))
+"""Types of QONNX's operators."""
+
 WINDOWS = frozenset(
     ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv", "QLinearAveragePool")
 )
@@ -61,12 +64,24 @@ def check_types(draft: Draft) -> None:
             types.setdefault(value.name, _text(kind))
     versions = {entry.domain: entry.version for entry in draft.model.opset_import}
     for node in draft.graph.node:
+        if node.domain.startswith(QONNX_DOMAINS) and node.op_type in BIT_WIDTHS:
+            _check_reals(draft, node, types)
         try:
             schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
         except onnx.defs.SchemaError:
             continue  # operators of other domains, or none at all: looked at elsewhere
         _check_attributes(draft, node, schema)
         _check_inputs(draft, node, schema, types)
+
+
+def _check_reals(draft: Draft, node: onnx.NodeProto, types: Mapping[str, str]) -> None:
+    """Check that inputs of an operator of QONNX, which has no schema, are real numbers."""
+    for position, name in enumerate(node.input):
+        if types.get(name, "tensor(float)") not in REALS:
+            raise draft.refusal(
+                f"{described(node)} does not take {types[name]} as input {position} ({name!r}), "
+                "but real numbers; export the model again"
+            )
 
 
 def _check_attributes(draft: Draft, node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:

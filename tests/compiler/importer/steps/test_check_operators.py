@@ -70,6 +70,19 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         },
         "Clip .*: its bound 'most' is nan; export the model again",
     ),
+    "quant-of-integers": (
+        {
+            "nodes": [
+                helper.make_node(
+                    "Quant", ["w", "s", "z", "b"], ["v"], domain=QONNX, narrow=0, signed=1
+                ),
+                helper.make_node("Add", ["x", "v"], ["y"]),
+            ],
+            "constants": {"w": np.ones(3, np.int8)} | {name: np.float32(8) for name in "szb"},
+            "domains": (QONNX,),
+        },
+        r"Quant .*does not take tensor.int8. as input 0 .'w'., but real numbers; export",
+    ),
     "variance-nan": (normalised(np.nan), "its variance 'v' has nan, and a variance is not neg"),
     "scale-nan": (quantisers(np.float32(np.nan)), "QuantizeLinear 'q': its scale 's' is nan; "),
     "scale-inf": (quantisers(-np.float32(np.inf)), "its scale 's' is -inf; calibrate and export"),
