@@ -26,7 +26,7 @@ class Part:
     Attributes
     ----------
     name : str
-        As the vendor's tools call it.
+        Name as the vendor's tools call it.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Region:
     Attributes
     ----------
     name : str
-        As the vendor's tools call it.
+        Name as the vendor's tools call it.
     resources : mapping
         What it has, as `Board.resources`.
     """
@@ -55,7 +55,7 @@ class Bank:
     Attributes
     ----------
     name : str
-        As the tools call it.
+        Name as the tools call it.
     size_mib : int
         Size.
     bits : int

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.resources
+import os
 import tomllib
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def board_names() -> list[str]:
     return sorted(f.name.removesuffix(".toml") for f in files.iterdir() if f.name.endswith(".toml"))
 
 
-def load_board(name: str) -> Board:
+def load_board(name: str | os.PathLike[str]) -> Board:
     """Load a board by name; a name that ends in `.toml` is a file of your own.
 
     Raises
@@ -34,6 +35,7 @@ def load_board(name: str) -> Board:
     BoardError
         If its description is not usable.
     """
+    name = os.fspath(name)
     text = board_text(name)
     if name.endswith(".toml"):
         return read_board(text, Path(name).stem, name)

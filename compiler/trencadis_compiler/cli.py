@@ -11,8 +11,8 @@ from rich.console import Console
 from trencadis_boards import board_names, load_board
 from trencadis_compiler.compile import Compiled, compile_model
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.quantise_float import QuantiseOptions
-from trencadis_compiler.importer.ranges import METHODS
+from trencadis_compiler.importer.quantising.quantise_float import QuantiseOptions
+from trencadis_compiler.importer.quantising.ranges import METHODS
 from trencadis_compiler.kept_calibration import find_calibration
 from trencadis_compiler.options import Options, options_of
 from trencadis_compiler.report.boards import compare_boards
@@ -116,24 +116,13 @@ def main(
     sized = given.sized if board is None and again is not None else board is None
     board = board or old_board
     check_output(target, [model, calibration, Path(board)])
-    on_host, on_overlay, fastest = _places(places)
-    quantise = given.quantise
-    if method or exclude:
-        quantise = QuantiseOptions(
-            method=method or quantise.method,
-            percentile=quantise.percentile,
-            exclude=exclude or quantise.exclude,
-        )
     options = replace(
-        given,
+        _placed(given, places),
         input_shapes={**given.input_shapes, **dict(map(_shape, input_shapes))},
         input_nonzeros=input_nonzeros or given.input_nonzeros,
-        on_host=on_host or given.on_host,
-        on_overlay=on_overlay or given.on_overlay,
-        fastest=fastest or given.fastest,
         sized=sized,
         strict=strict or given.strict,
-        quantise=quantise,
+        quantise=_quantised_by(given.quantise, method, exclude),
     )
     messages = Console(stderr=True)
     with messages.status("compiling") as status:
@@ -186,8 +175,8 @@ def _with_report(compiled: Compiled, more: dict[str, Any]) -> Compiled:
     return replace(compiled, compiled=replace(network, report={**network.report, **more}))
 
 
-def _places(places: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], bool]:
-    """Nodes for the host, those for the overlay, and whether the fastest place is wanted."""
+def _placed(given: Options, places: tuple[str, ...]) -> Options:
+    """Options with nodes that `--place` puts on the host or the overlay."""
     found: dict[str, list[str]] = {"host": [], "overlay": []}
     for text in places:
         name, _, where = text.rpartition("=")
@@ -196,7 +185,17 @@ def _places(places: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...], 
         if not name or where not in found:
             raise CompileError(f"--place {text}: give NODE=host, NODE=overlay or fastest")
         found[where].append(name)
-    return tuple(found["host"]), tuple(found["overlay"]), "fastest" in places
+    return replace(
+        given,
+        on_host=tuple(found["host"]) or given.on_host,
+        on_overlay=tuple(found["overlay"]) or given.on_overlay,
+        fastest="fastest" in places or given.fastest,
+    )
+
+
+def _quantised_by(given: QuantiseOptions, method: Any, exclude: tuple[str, ...]) -> QuantiseOptions:
+    """Options of quantising, those of the command line first."""
+    return replace(given, method=method or given.method, exclude=exclude or given.exclude)
 
 
 def _shape(text: str) -> tuple[str, tuple[int, ...]]:

@@ -1,15 +1,15 @@
 """The way from a model file to a compiled network, step by step."""
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import onnx
-
 from trencadis_boards import Board
 from trencadis_compiler.compile_chains import CompiledPart, Segments, compile_chains
-from trencadis_compiler.cut_segment import CompiledPieces
+from trencadis_compiler.compiled import Compiled
+from trencadis_compiler.cutting.image_size import ImageSizes
 from trencadis_compiler.emit.formats import inner_maps
 from trencadis_compiler.emit.host_segment import UnknownTensorError, host_segment
 from trencadis_compiler.emit.try_host import try_host_segment
@@ -20,10 +20,7 @@ from trencadis_compiler.importer.graph import Graph
 from trencadis_compiler.importer.operator_graph import operator_graph
 from trencadis_compiler.ir.network import Network, TensorInfo
 from trencadis_compiler.kept_calibration import kept_calibration
-from trencadis_compiler.mapping.cut.image_size import ImageSizes
-from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.mapping.planner import Planner
-from trencadis_compiler.mapping.schedule import Schedule
 from trencadis_compiler.maps.compile_maps import (
     CompiledMaps,
     compile_map_chains,
@@ -50,7 +47,7 @@ from trencadis_compiler.prepare import (
 )
 from trencadis_compiler.profile import densities
 from trencadis_compiler.report.network import network_report
-from trencadis_compiler.segment import CompiledSegment, compile_network
+from trencadis_compiler.segments.cut_segment import CompiledPieces
 from trencadis_compiler.sparse_input import with_sparse_input
 from trencadis_format.compiled import (
     CompiledNetwork,
@@ -59,7 +56,6 @@ from trencadis_format.compiled import (
     Segment,
     Source,
 )
-from trencadis_format.overlay import Overlay
 from trencadis_format.room import check_disk, check_memory
 from trencadis_format.tensor_formats import TensorFormat
 
@@ -67,7 +63,6 @@ __all__ = [
     "Compiled",
     "Options",
     "compile_model",
-    "compile_network",
     "import_model",
 ]
 
@@ -89,84 +84,12 @@ FINAL = frozenset(
 """Operators that even a strict compile leaves to the host, after all layers."""
 
 
-@dataclass(frozen=True)
-class Compiled:
-    """A compiled network, and what it was compiled from.
-
-    Attributes
-    ----------
-    compiled : CompiledNetwork
-        What is written to a file.
-    parts : tuple of CompiledSegment, CompiledPieces or CompiledMaps
-        The overlay segments, in order.
-    judged : Path or ModelProto
-        The yardstick of what is computed: the model's own file, or the quantised copy of a float
-        model.
-    runnable : ModelProto
-        The whole model as onnxruntime runs it.
-    planner : Planner
-        What was found out about packings and plans.
-    """
-
-    compiled: CompiledNetwork
-    parts: tuple[CompiledPart, ...]
-    judged: Path | onnx.ModelProto
-    runnable: onnx.ModelProto
-    planner: Planner
-
-    def save(self, path: Path) -> None:
-        """Write the compiled network."""
-        self.compiled.save(path)
-
-    @property
-    def segments(self) -> tuple[CompiledSegment | CompiledPieces, ...]:
-        """The segments for list engines, in order."""
-        return tuple(part for part in self.parts if not isinstance(part, CompiledMaps))
-
-    @property
-    def overlay(self) -> Overlay:
-        """The program of a network that is one overlay segment."""
-        found = self.compiled.only_overlay
-        if found is None:
-            raise self._several()
-        return found
-
-    @property
-    def network(self) -> Network:
-        """The layers of a network that is one overlay segment."""
-        return self._only.network
-
-    @property
-    def placement(self) -> Placement:
-        """Placement of the layers of a network that is one overlay segment."""
-        return self._only.placement
-
-    @property
-    def schedule(self) -> Schedule:
-        """The program of a network that is one overlay segment."""
-        return self._only.schedule
-
-    @property
-    def _only(self) -> CompiledSegment:
-        if self.compiled.only_overlay is None:
-            raise self._several()
-        segment = self.parts[0]
-        assert isinstance(segment, CompiledSegment), "the network is one image of list engines"
-        return segment
-
-    def _several(self) -> CompileError:
-        return CompileError(
-            f"{self.compiled.name!r} has {len(self.compiled.segments)} segments; only networks "
-            "that are one overlay segment can be used here: compile with --strict"
-        )
-
-
-def import_model(path: Path, calibration: Calibration | None = None) -> Network:
+def import_model(path: str | os.PathLike[str], calibration: Calibration | None = None) -> Network:
     """The network of an ONNX file that is one chain of layers.
 
     Parameters
     ----------
-    path : Path
+    path : path
         The file.
     calibration : array, mapping of str to array, or Path, optional
         Inputs to quantise a float model with.
@@ -178,29 +101,30 @@ def import_model(path: Path, calibration: Calibration | None = None) -> Network:
     CalibrationError
         If the calibration data are not the model's inputs.
     """
+    path = Path(path)
     prepared = prepare(path, calibration, Options())
     with named(path):
         return lower(operator_graph(prepared.quantised))
 
 
 def compile_model(
-    path: Path,
+    path: str | os.PathLike[str],
     board: Board,
     *,
-    calibration: Calibration | None = None,
+    calibration: Calibration | str | None = None,
     input_nonzeros: int | None = None,
     options: Options | None = None,
     progress: Progress = lambda text: None,
-    target: Path | None = None,
+    target: str | os.PathLike[str] | None = None,
 ) -> Compiled:
     """Compile an ONNX model for a board.
 
     Parameters
     ----------
-    path : Path
+    path : path
         The model.
     board : Board
-        What to compile for.
+        Target board.
     calibration : array, optional
         Inputs, shape (samples, ...): a float model is quantised with them, and the density of
         activations that are sparse by ReLU alone is measured on them.
@@ -209,8 +133,8 @@ def compile_model(
     options : Options, optional
         The other options.
     progress : callable
-        Told about each step.
-    target : Path, optional
+        Called with a message at each step.
+    target : path, optional
         Where the result will be written: what its disk does not hold is refused early.
 
     Raises
@@ -220,6 +144,9 @@ def compile_model(
     CalibrationError
         If the calibration data are not the model's inputs.
     """
+    path, target = Path(path), None if target is None else Path(target)
+    if isinstance(calibration, str):
+        calibration = Path(calibration)
     options = options or Options()
     if input_nonzeros is not None:
         options = replace(options, input_nonzeros=input_nonzeros)

@@ -4,18 +4,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from trencadis_boards import Board
-from trencadis_compiler.cut_segment import CompiledPieces, compile_pieces
+from trencadis_compiler.cutting.image_size import ImageSizes
+from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
+from trencadis_compiler.cutting.size_kernel import kernel_for, largest_kernel, moved
 from trencadis_compiler.fit import Fitted, fit_chains
 from trencadis_compiler.ir.network import Network
 from trencadis_compiler.ir.verify import verify
-from trencadis_compiler.mapping.cut.image_size import ImageSizes
-from trencadis_compiler.mapping.cut.plan_cut import Cut, plan_cut
 from trencadis_compiler.mapping.planner import Planner
-from trencadis_compiler.mapping.size_kernel import kernel_for, largest_kernel, moved
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.passes.build_network import at_end, build_network
 from trencadis_compiler.passes.grow_chains import Chain
-from trencadis_compiler.segment import CompiledSegment, assemble_network
+from trencadis_compiler.segments.cut_segment import CompiledPieces, compile_pieces
+from trencadis_compiler.segments.segment import CompiledSegment, assemble_network
 from trencadis_format.config import KernelConfig
 
 __all__ = ["CompiledChains", "CompiledPart", "Declared", "compile_chains"]
@@ -61,21 +61,21 @@ def compile_chains(
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     board : Board
-        What to compile for.
+        Target board.
     declared : callable
         Completes a chain's network.
     sized : bool
         Grow the memories of the board's kernel to what the chains need.
     planner : Planner
-        Of plans for all of them.
+        Makes the plans of all of them.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
     on_images : callable
-        Told how large the images will be, before the first is made.
+        Called with the sizes of the images, before the first is made.
     """
 
     def cut_for(kernel: KernelConfig) -> Fitted[_ChainCut]:

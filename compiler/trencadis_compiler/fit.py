@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from trencadis_compiler.cutting.plan_cut import FitsNowhere
 from trencadis_compiler.errors import CompileError, Unsupported
 from trencadis_compiler.ir.network import Network
-from trencadis_compiler.mapping.cut.plan_cut import FitsNowhere
+from trencadis_compiler.passes.base.state import ActivationMap
 from trencadis_compiler.passes.build_network import at_cut, at_end, build_network
 from trencadis_compiler.passes.grow_chains import Chain
-from trencadis_compiler.passes.state import ActivationMap
 
 __all__ = ["Fitted", "fit_chains"]
 
@@ -35,9 +35,9 @@ def fit_chains(
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     make : callable
         Makes it of a network, or raises CompileError: `FitsNowhere` if that names the layer; else
         the chain is halved until it is known.

@@ -18,7 +18,7 @@ from trencadis_format.files import open_file
 
 __all__ = ["find_calibration", "kept_calibration"]
 
-LARGEST = 16 << 30
+MAX_BYTES = 16 << 30
 """Bytes of a file."""
 
 PIECE = 1 << 20
@@ -94,7 +94,7 @@ def _digest(path: Path) -> str:
 
 def _pieces(path: Path) -> Iterator[bytes]:
     try:
-        with open_file(path, LARGEST) as file:
+        with open_file(path, MAX_BYTES) as file:
             while piece := file.read(PIECE):
                 yield piece
     except OSError as error:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.quantise_float import QuantiseOptions
+from trencadis_compiler.importer.quantising.quantise_float import QuantiseOptions
 from trencadis_format.compiled import Source
 
 __all__ = ["Options", "options_of"]

@@ -9,11 +9,11 @@ from dataclasses import dataclass, replace
 
 from trencadis_boards import Board
 from trencadis_compiler.compile_chains import CompiledPart, Segments
-from trencadis_compiler.cut_segment import CompiledPieces
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.importer.graph import Graph
 from trencadis_compiler.passes.partition import computed_nodes
 from trencadis_compiler.report.cost import host_model_seconds, link_seconds, overlay_seconds
+from trencadis_compiler.segments.cut_segment import CompiledPieces
 from trencadis_format.compiled import OverlaySegment
 
 __all__ = ["Fastest", "place_fastest"]
@@ -47,7 +47,7 @@ def place_fastest(
     fitted : Fitted
         Chains that the board's core holds.
     board : Board
-        What they were compiled for.
+        Target board.
     on_overlay : collection of str
         Nodes that are to stay whatever it costs.
     """

@@ -12,7 +12,7 @@ import onnx
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.importer.graph import Graph
-from trencadis_compiler.importer.quantise_float import (
+from trencadis_compiler.importer.quantising.quantise_float import (
     calibration_command,
     is_float_model,
     quantise_float,

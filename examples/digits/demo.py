@@ -18,12 +18,12 @@ from rich.table import Table
 from trencadis_bench.verify.verify import onnxruntime_outputs, reference_outputs
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.mapping.baselines import predict_baselines
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_compiler.report.table import render_report
 from trencadis_format.command_line import reported
 from trencadis_format.files import make_folder, save_array
 from trencadis_host import Session
-from trencadis_host.benchmark import cycles_per_inference
+from trencadis_host.measure.benchmark import cycles_per_inference
 from trencadis_train.data.digits import load_digits
 
 MODEL = Path(__file__).parent / "digits.onnx"

@@ -1,4 +1,4 @@
-/* Another kernel behind the real XRT, without any RTL: out[i] = a[i] + b[i], an element a cycle.
+/* Another kernel behind the real XRT, without any RTL: out[i] = a[i] + b[i], an element per cycle.
  *
  * Arguments are two inputs, an output and a count at register offsets 0x10, 0x1c, 0x28 and 0x34.
  * `adder.py` packs it into an xclbin.

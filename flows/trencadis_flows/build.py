@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import assert_never
 
 from trencadis_boards import Board, Ecp5Flow, SimulationFlow, VitisFlow, ZynqFlow
-from trencadis_flows.ecp5 import ecp5_programs, plan_ecp5
+from trencadis_flows.amd.vitis import Target, plan_vitis, vitis_programs
+from trencadis_flows.amd.zynq import plan_zynq, zynq_programs
 from trencadis_flows.estimate import check_fits
+from trencadis_flows.lattice.ecp5 import ecp5_programs, plan_ecp5
 from trencadis_flows.plan import BuildPlan, PlanError, Program
-from trencadis_flows.vitis import Target, plan_vitis, vitis_programs
-from trencadis_flows.zynq import plan_zynq, zynq_programs
 from trencadis_format.compiled import load_overlay
 
 __all__ = ["Choices", "find_platform", "make_plan", "programs_of"]

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from trencadis_boards import VitisFlow, load_board
 from trencadis_flows.build import Choices, find_platform, make_plan, programs_of
-from trencadis_flows.ecp5_platforms import refuse_overrides
+from trencadis_flows.lattice.ecp5_platforms import refuse_overrides
 from trencadis_flows.plan import BuildPlan
 from trencadis_flows.platforms import installed_platforms
 from trencadis_flows.quoting import make_variable

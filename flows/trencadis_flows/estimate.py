@@ -27,7 +27,7 @@ class Weights:
     Attributes
     ----------
     kernel : float
-        What there is once a kernel.
+        Resources used once per kernel.
     engine, lane, multiplier, requantiser : float
         For every sample in lockstep: an engine, a lane, a multiplier, a requantiser.
     """

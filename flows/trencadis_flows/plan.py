@@ -78,7 +78,7 @@ class BuildPlan:
     files : mapping of str to str or bytes
         Files by their path, relative to the folder of the build.
     steps : tuple of Step
-        In order; each needs only files and outputs of steps before it.
+        Steps, in order; each needs only files and outputs of steps before it.
     reports : mapping of str to str
         Reports that tools leave if all goes well, by kind, for `reports.collect`.
     results : tuple of str

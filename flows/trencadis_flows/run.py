@@ -97,7 +97,7 @@ def run_steps(
     resume : str
         The command that goes on with a build, for messages.
     report : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

@@ -2,11 +2,12 @@
 
 import contextlib
 import hashlib
+import importlib
 import io
 import os
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +15,15 @@ from trencadis_format.errors import FailureError, UserError
 from trencadis_format.files import write_atomically
 from trencadis_format.user_cache import default_folder, open_cache
 
-__all__ = ["BAD_INPUT", "BROKEN_PIPE", "FAILED", "INTERRUPTED", "one_line", "reported"]
+__all__ = [
+    "BAD_INPUT",
+    "BROKEN_PIPE",
+    "FAILED",
+    "INTERRUPTED",
+    "load_command",
+    "one_line",
+    "reported",
+]
 
 FAILED = 1
 BAD_INPUT = 2
@@ -72,6 +81,23 @@ def reported(program: str) -> Iterator[None]:
         what = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         report = f"please report it with {kept}" if kept else "please report it"
         _end(program, f"this is a bug in Trencadis ({what}); {report}", FAILED)
+
+
+def load_command(program: str, module: str, extra: str) -> Callable[[], None]:
+    """Import a program's `main`, which needs packages that the light installation does not have.
+
+    Ends the program with one line and status 2 if one of the packages is missing.
+    """
+    with reported(program):
+        try:
+            return importlib.import_module(module).main
+        except ModuleNotFoundError as error:
+            if error.name is None or error.name.startswith("trencadis"):
+                raise
+            raise UserError(
+                f"needs the package {error.name}, which is not installed; install it with: "
+                f"pip install 'trencadis[{extra}]'"
+            ) from error
 
 
 def one_line(text: str) -> str:

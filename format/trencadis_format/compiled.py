@@ -9,6 +9,7 @@ sizes, digests, blocks and graphs are checked on loading.
 import hashlib
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -57,9 +58,9 @@ class Source:
     Attributes
     ----------
     sha256 : str
-        Of the model's file, its external data included; empty if there was none.
+        SHA-256 of the model's file, its external data included; empty if there was none.
     judged_sha256 : str
-        Of the quantised copy of a float model; empty if the model itself is quantised.
+        SHA-256 of the quantised copy of a float model; empty if the model itself is quantised.
     options : mapping
         Options of the compiler, JSON-ready.
     """
@@ -131,11 +132,11 @@ class CompiledNetwork:
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     kernel : KernelConfig
         The hardware that its images are for.
     inputs, outputs : tuple of TensorFormat
-        As the model declares them.
+        Inputs and outputs as the model declares them.
     segments : tuple
         Each after those whose tensors it reads.
     report : mapping
@@ -183,7 +184,7 @@ class CompiledNetwork:
         """True if every input leaves the size of its first axis open."""
         return all(form.shape and form.shape[0] is None for form in self.inputs)
 
-    def save(self, path: Path) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the file; it appears complete or not at all.
 
         Raises
@@ -234,10 +235,10 @@ class CompiledNetwork:
         }
         text = json.dumps(manifest, sort_keys=True)
         metadata = {"format": FORMAT, "manifest": text, "sha256": digest_of(text)}
-        write_atomically(path, b"".join(container_parts(tensors, metadata)))
+        write_atomically(Path(path), b"".join(container_parts(tensors, metadata)))
 
     @classmethod
-    def load(cls, path: Path) -> Self:
+    def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read and check a file.
 
         Raises
@@ -245,6 +246,7 @@ class CompiledNetwork:
         ContainerError
             If the file is missing, damaged, or made by another version.
         """
+        path = Path(path)
         kind = file_kind(path)
         if kind not in (IMAGE, None):
             compile_it = f"; compile it first: sparse-compile {path}" if kind == MODEL else ""

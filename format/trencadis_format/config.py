@@ -220,7 +220,7 @@ class EngineConfig:
 
     @property
     def beats(self) -> int:
-        """Most beats a step gives."""
+        """Maximum number of beats per step."""
         return self.kernels_per_tile if self.routing == "banked" else 1
 
     @property
@@ -283,7 +283,7 @@ class CoreConfig:
             )
 
     def _check_map(self) -> None:
-        """Whether the core has a map engine and nothing that belongs to list engines."""
+        """Check that the core has a map engine and nothing that belongs to list engines."""
         for name, value in (("engines", ()), ("sparse_input", False), ("batch_lanes", 1)):
             check(
                 getattr(self, name) == value,

@@ -27,7 +27,7 @@ class CutSegment:
         The programs of all images, by number. Their tensors are integers with axes CHW; those of
         pieces that give sums are float64, each a sum.
     stages : tuple of Stage
-        In order.
+        Stages, in order.
     input, output : InputFormat, OutputFormat
         The tensors of the whole; where the output's values lie in words is left open.
     report : mapping

@@ -191,7 +191,7 @@ def load_array(path: Path) -> npt.NDArray[Any]:
     Returns
     -------
     array
-        Of numbers or booleans, in the order and the byte order of the machine.
+        Numbers or booleans, in the order and the byte order of the machine.
 
     Raises
     ------

@@ -109,7 +109,7 @@ SEQUENCE = Record(
         Field("out_w", 10, "pooled columns - 1"),
         Field("out_h", 10, "pooled rows - 1"),
         Field("passes", 10, "passes over a window - 1"),
-        Field("slots", 6, "slots a lane walks in a pass - 1"),
+        Field("slots", 6, "slots per lane and pass - 1"),
         Field("slot_base", 8, "slot table row of the first slot"),
         Field("entries", 10, "entries of a list to walk - 1 (at most, if `dynamic`)"),
         Field("entry_step", 10, "address step to the next entry"),
@@ -196,7 +196,7 @@ REGION = Record(
     "REGION",
     (Field("low", LIST_ADDRESS_BITS, "first list address it keeps, or its owner (`OWNED`)"),),
 )
-"""A row of a lane's region table, one row a map."""
+"""A row of a lane's region table, one row per map."""
 
 REQUANTISE = Record(
     "REQUANTISE",
@@ -226,7 +226,9 @@ FEED = Record(
         Field("in_map", 3, "map filled"),
         Field("sparse", 1, "samples are of `INPUT_ENTRY`, and are written as row 0 of INPUT says"),
         Field("out_beats", 16, "bus beats of a packed output - 1"),
-        Field("out_pieces", 24, "pieces of a packed output - 1; a piece has a byte a requantiser"),
+        Field(
+            "out_pieces", 24, "pieces of a packed output - 1; a piece has one byte per requantiser"
+        ),
     ),
 )
 """Format of packed inputs to unpack and of packed outputs to pack."""

@@ -1,4 +1,4 @@
-"""Whether the program of a map engine stays inside its memories and ends."""
+"""Check that the program of a map engine stays inside its memories and ends."""
 
 from collections.abc import Mapping
 
@@ -41,7 +41,7 @@ def check_map_program(
     kernel : KernelConfig
         The hardware.
     positions, channels : int
-        Of the input, by the manifest.
+        Positions and channels of the input, by the manifest.
     output_bytes : int
         Bytes of an output sample without the padding to whole beats, by the manifest.
     cycles_per_inference : float
@@ -117,7 +117,7 @@ def _check_layer(program: MapProgram, number: int) -> int:
 
 
 def _check_sums(program: MapProgram, layer: Layer) -> None:
-    """Whether weights and parameters of a layer are in their memories, and rows are whole."""
+    """Check that weights and parameters of a layer are in their memories, and rows are whole."""
     config = program.config
     slots = (layer["kernel_h"] + 1) * (layer["kernel_w"] + 1)
     passes, beats = layer["passes"] + 1, layer["beats"] + 1

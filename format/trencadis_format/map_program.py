@@ -142,5 +142,5 @@ def _side_by_side(layer: Mapping[str, int], base: int, step: int) -> Array:
 
 
 def multiplies(layer: Mapping[str, int]) -> bool:
-    """Whether a layer is one of `MapMode.MULTIPLY`."""
+    """True if a layer is one of `MapMode.MULTIPLY`."""
     return layer["mode"] == MapMode.MULTIPLY

@@ -25,7 +25,7 @@ class Overlay:
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     kernel : KernelConfig
         The hardware it was compiled for.
     image : bytes

@@ -52,9 +52,9 @@ class Piece:
     image : int
         Number of the device image that computes it.
     reads : Region
-        Of the stage's input map; rows and columns may lie outside it.
+        Region of the stage's input map; rows and columns may lie outside it.
     writes : Region
-        Of the result; rows and columns may lie outside it.
+        Region of the result; rows and columns may lie outside it.
     """
 
     image: int
@@ -126,7 +126,7 @@ class Finish:
     pool_kernel, pool_stride : (rows, columns)
         Max-pooling of sums.
     requantisers : Requantisers or None
-        From sums to keys; None if the pieces give keys.
+        Requantisers from sums to keys; None if the pieces give keys.
     table : tuple of 256 int, or None
         Activation table.
     selection : Selection
@@ -156,7 +156,7 @@ class Join:
     Attributes
     ----------
     shape : (channels, rows, columns)
-        Of the result that the pieces write.
+        Shape of the result that the pieces write.
     sums : bool
         The pieces give sums, which are added where they overlap; else keys, the later one counts.
     finish : Finish or None
@@ -181,7 +181,7 @@ class Stage:
     zero_key : int
         Key of the value zero in the input map.
     pieces : tuple of Piece
-        In the order in which they are run.
+        Pieces, in the order in which they are run.
     join : Join
         What becomes of their results.
 

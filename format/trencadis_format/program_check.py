@@ -42,7 +42,7 @@ class MapShape:
     Attributes
     ----------
     rows, columns, channels : int
-        Of the map.
+        Rows, columns and channels of the map.
     raw : bool
         It consists of sums.
     """

@@ -73,7 +73,7 @@ def rational_sums(
     ratios : sequence of (int, int, int)
         Numerator, addend and denominator, of every channel.
     axis : int
-        Of the sums, that is channels.
+        Axis of the sums, that is channels.
     dtype : dtype
         float16, float32 or float64.
     """

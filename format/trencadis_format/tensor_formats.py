@@ -28,11 +28,11 @@ class TensorFormat:
     Attributes
     ----------
     name : str
-        As the model calls it.
+        Name as the model calls it.
     dtype : str
         NumPy's name of its type.
     shape : tuple of int or None
-        As the model declares it; None where it leaves a size open.
+        Shape as the model declares it; None where it leaves a size open.
     """
 
     name: str
@@ -47,9 +47,9 @@ class MapFormat:
     Attributes
     ----------
     name : str
-        Of the tensor; empty if it equals none.
+        Name of the tensor; empty if it equals none.
     shape : tuple of int or None
-        Of the tensor, its batch first.
+        Shape of the tensor, its batch first.
     axes : str
         The map's axes in the order in which the tensor has them after the batch.
     scale : float
@@ -72,13 +72,13 @@ class InputFormat:
     Attributes
     ----------
     name, dtype : str
-        As the model declares them.
+        Name and dtype as the model declares them.
     shape : tuple of int or None
-        As the model declares it; None where it leaves a size open.
+        Shape as the model declares it; None where it leaves a size open.
     axes : str
         The map's axes in the order in which the tensor has them after the batch.
     channels, rows, columns : int
-        Of the map.
+        Channels, rows and columns of the map.
     scale : float
         Real numbers are divided by this (a float32 number).
     zero_key : int
@@ -162,7 +162,7 @@ class OutputFormat:
     ----------
     name, dtype, shape, axes : as in `InputFormat`
     channels, rows, columns : int
-        Of the map.
+        Channels, rows and columns of the map.
     piece_bytes, pieces : int
         Bytes of a piece, pieces of a sample.
     places : int
@@ -175,10 +175,11 @@ class OutputFormat:
         The model's output is the quantised integers themselves.
     scales, offsets : tuple of float
         The real number is scale * (key - zero_key) with one scale; for sums it is scale * sum +
-        offset, one of each a channel.
+        offset, one of each per channel.
     numerators, addends, denominators : tuple of int
-        Of sums, where float64 does not have a scale or an offset exactly: the real number is
-        (numerator * sum + addend) / denominator, one of each a channel. Else empty.
+        Numerators, addends and denominators of sums, where float64 does not have a scale or an
+        offset exactly: the real number is (numerator * sum + addend) / denominator, one of each per
+        channel. Else empty.
     zero_key, key_offset : int
         As in `InputFormat`.
     """
@@ -220,7 +221,7 @@ def check_batch(
     batch : array
         The array.
     name, shape, dtype
-        Of the input as the model declares it; any number of samples will do.
+        Name, shape and dtype of the input as the model declares it; any number of samples will do.
 
     Raises
     ------

@@ -82,13 +82,13 @@ class EngineTiming:
     Attributes
     ----------
     array : int
-        From an issue to the first beat of its sums.
+        Cycles from an issue to the first beat of its sums.
     requantise : int
-        From the queue to the reorder memory.
+        Cycles from the queue to the reorder memory.
     reorder : int
-        From a vector's last key to its first row.
+        Cycles from a vector's last key to its first row.
     write : int
-        From an emitted entry until the next layer may read the map.
+        Cycles from an emitted entry until the next layer may read the map.
     """
 
     array: int

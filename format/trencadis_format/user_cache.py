@@ -51,8 +51,8 @@ def user_folder(environment: Mapping[str, str]) -> Path:
     Parameters
     ----------
     environment : mapping of str to str
-        Of the process. A path that is not absolute is ignored, as the XDG Base Directory
-        Specification demands: nothing is loaded from the current folder.
+        Environment of the process. A path that is not absolute is ignored, as the XDG Base
+        Directory Specification demands: nothing is loaded from the current folder.
 
     Raises
     ------
@@ -93,7 +93,7 @@ def open_cache(folder: Path, report: Callable[[str], None] = lambda text: None) 
     Parameters
     ----------
     folder : Path
-        Of the user (`user_folder`), or named by the caller: both are checked.
+        Folder of the user (`user_folder`), or named by the caller: both are checked.
     report : callable
         Told what takes time.
 
@@ -154,7 +154,8 @@ class Cache:
         Parameters
         ----------
         name : str
-            Of the entry: letters, digits, `_`, `-`, `.`; with a digest of all that it is made from.
+            Name of the entry: letters, digits, `_`, `-`, `.`; with a digest of all that it is made
+            from.
         files : sequence of str
             Names of its files.
         build : callable

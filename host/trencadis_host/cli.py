@@ -20,17 +20,17 @@ from trencadis_format.errors import InputError
 from trencadis_format.files import check_output
 from trencadis_format.tensors import pack_inputs
 from trencadis_host.arrays import check_outputs, load_feed, save_outputs
-from trencadis_host.benchmark import measure
-from trencadis_host.beside import beside_others
 from trencadis_host.devices.protocol import (
     Statistics,
     device_names,
 )
-from trencadis_host.labelled import LabelOptions, accuracy_table, label_samples
+from trencadis_host.measure.benchmark import measure
+from trencadis_host.measure.beside import beside_others
+from trencadis_host.measure.labelled import LabelOptions, accuracy_table, label_samples
+from trencadis_host.measure.trace import trace_layers
+from trencadis_host.measure.trace_table import trace_table
 from trencadis_host.session import Session
 from trencadis_host.tables import figures_table, rows_table
-from trencadis_host.trace import trace_layers
-from trencadis_host.trace_table import trace_table
 
 __all__ = ["bench", "build_dir_option", "run", "timeout_option"]
 

@@ -33,7 +33,7 @@ def held_tensors(network: CompiledNetwork, inputs: Mapping[str, Array]) -> dict[
     network : CompiledNetwork
         The network, whose segments say what tensors of the file their maps are.
     inputs : mapping of str to array, shape (samples, ...)
-        As the model's inputs are declared.
+        Inputs as the model's inputs are declared.
 
     Returns
     -------
@@ -61,7 +61,7 @@ def watch_layers(
     network : CompiledNetwork
         The network.
     inputs : mapping of str to array, shape (samples, ...)
-        As the model's inputs are declared.
+        Inputs as the model's inputs are declared.
     seen : callable
         Called for every layer of an overlay segment but its last one, part by part of the batch.
 
@@ -107,25 +107,37 @@ def host_tensors(network: CompiledNetwork, known: Collection[str]) -> frozenset[
     return frozenset(found & set(known))
 
 
-def twice_made(network: CompiledNetwork) -> frozenset[str]:
-    """Names of outputs that the host makes beside a device that makes them for itself.
+def twice_made(network: CompiledNetwork, known: Collection[str]) -> dict[str, frozenset[str]]:
+    """Tensors of the host that a device makes for itself as well, by what it makes of them.
 
-    The device's may be one step off them, where the host's runtime divides in float32.
+    The device's are exact; the host's may be one step off, where its runtime divides in float32.
+    What is made of the device's must not be judged by the host's.
+
+    Parameters
+    ----------
+    network : CompiledNetwork
+        The network.
+    known : collection of str
+        Tensors that the file has.
+
+    Returns
+    -------
+    dict of str to frozenset of str
+        By every tensor that a device holds: names of the host's tensors that it is not made of.
     """
-    read = {name for segment in network.segments for name in segment.inputs}
-    on_device = {
-        node
-        for segment in network.segments
-        if not isinstance(segment, HostSegment)
-        for node in segment.nodes
-    }
-    return frozenset(
-        name
-        for segment in network.segments
-        if isinstance(segment, HostSegment) and on_device.intersection(segment.nodes)
-        for name in segment.outputs
-        if name not in read
-    )
+    hosts = [segment for segment in network.segments if isinstance(segment, HostSegment)]
+    found: dict[str, frozenset[str]] = {}
+    for segment in network.segments:
+        if isinstance(segment, HostSegment):
+            continue
+        nodes = set(segment.nodes)
+        twice = {name for host in hosts if nodes & set(host.nodes) for name in host.outputs}
+        aside = frozenset((twice & set(known)) - set(segment.inputs))
+        maps = segment.maps if isinstance(segment, OverlaySegment) else ()
+        if aside:
+            made = {*(form.name for form in maps), *segment.outputs} - {""}
+            found.update(dict.fromkeys(made, aside - made))
+    return found
 
 
 class _Watched:

@@ -81,7 +81,7 @@ class Session(Closing):
     timeout_s : float
         Seconds without a result after which a run has failed.
     progress : callable, optional
-        Told, in a few words, about each step that takes time.
+        Called with a short message before each long step.
     threads : int, optional
         Threads that turn large batches into samples, at most 8, and that the device `cpu` computes
         with.  [default: the processors]

@@ -30,8 +30,9 @@ class Fidelity:
     tensor : str
         Its name.
     correlation : float
-        Of both, each element less its mean over the samples: a copy that ignores its input has 0,
-        however well it has learnt the mean. With a single sample, less the mean of all elements.
+        Correlation of both, each element less its mean over the samples: a copy that ignores its
+        input has 0, however well it has learnt the mean. With a single sample, less the mean of all
+        elements.
     error : float
         Root mean square of the difference, over the range (largest less smallest) of the original.
     """
@@ -54,7 +55,7 @@ def compare_tensors(
     Parameters
     ----------
     original, copy : mapping of str to array, shape (samples, ...)
-        By name; what only one of them has is left out.
+        Original and copy by name; what only one of them has is left out.
 
     Raises
     ------

@@ -37,7 +37,7 @@ def judge(
     values: Mapping[str, Array],
     *,
     host: Collection[str] = (),
-    aside: Collection[str] = (),
+    aside: Mapping[str, Collection[str]] | None = None,
     run_runtime: bool = True,
     max_runtime_bytes: int = MAX_RUNTIME_BYTES,
 ) -> Judgement:
@@ -48,13 +48,13 @@ def judge(
     source : path, bytes, ModelProto or JudgedModel
         The model's file: of a float model its quantised copy.
     values : mapping of str to array
-        By name in the file: the model's inputs and outputs, and every tensor between that is
+        Values by name in the file: the model's inputs and outputs, and every tensor between that is
         held. Quantised tensors as their integers, or as real numbers, scale * (q - zero point).
         Samples along axis 0, any multiple of the model's own first size.
     host : collection of str
         Held tensors that the host's runtime makes.
-    aside : collection of str
-        Of these, tensors that a device makes for itself as well: they are judged, but nothing is
+    aside : mapping of str to collection of str, optional
+        By held tensor those of the host that its device makes for itself as well: the tensor is not
         judged by them.
     run_runtime : bool
         Whether onnxruntime is asked as well.
@@ -72,11 +72,16 @@ def judge(
     chunks = Chunks(model, values)
     limit = max_runtime_bytes if run_runtime else -1
     types = {info.name: info.dtype for info in model.inputs if info.dtype is not None}
-    fed = set(values) - set(aside)
+    fed, aside = set(values), aside or {}
     units = []
     for name in [name for node in model.nodes for name in node.outputs if name in values]:
         unit = UnitJudge(
-            model, name, fed | {name}, types, host=name in host, max_runtime_bytes=limit
+            model,
+            name,
+            fed - {*aside.get(name, ())},
+            types,
+            host=name in host,
+            max_runtime_bytes=limit,
         )
         for number in range(chunks.count):
             part = chunks.part(number, {*unit.boundary, name})

@@ -32,7 +32,7 @@ class Node:
     op_type : str
         Name of the operator; other domains than ONNX's own stand before it with a dot.
     name : str
-        Of the node, or its kind and number if the file gives none.
+        Name of the node, or its kind and number if the file gives none.
     inputs, outputs : tuple of str
         Tensors; empty names are left out.
     attributes : mapping of str to object

@@ -78,7 +78,7 @@ class Judgement:
     units : tuple of UnitVerdict
         One for every held tensor that nodes make.
     outputs : tuple of Outcome
-        From end to end; empty where onnxruntime was not run.
+        Outputs from end to end; empty where onnxruntime was not run.
     reason : str
         Why onnxruntime did not run the whole model; empty if it did.
     """

@@ -56,7 +56,7 @@ def windows_of(
     attributes : mapping
         strides, dilations, pads, auto_pad.
     sizes, kernel : sequence of int
-        Of the map and of a window.
+        Sizes and kernel of the map and of a window.
     ceil_mode : bool
         Windows that begin inside the map or its first padding but reach over the edge count.
     """

@@ -37,7 +37,7 @@ class Request:
     attempts : int
         Devices that were lost while they computed it.
     result : Future
-        Of the outputs, in the model's order.
+        The outputs, in the model's order.
     """
 
     feed: Mapping[str, Array]

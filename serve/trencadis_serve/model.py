@@ -50,7 +50,7 @@ class ServedModel:
     spec : ModelSpec
         What to open.
     limits : Limits
-        Of requests and batches.
+        Limits of requests and batches.
     observe : callable
         Called with samples and seconds of every batch.
 

@@ -75,7 +75,7 @@ def infer_folder(
     batch : int
         Samples that are inferred together.
     cards : float
-        Of the custom resource `trencadis_card` for every actor.
+        Amount of the custom resource `trencadis_card` for every actor.
 
     Raises
     ------

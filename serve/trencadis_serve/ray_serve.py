@@ -37,7 +37,7 @@ class Replica:
     device : str
         Device of this replica.
     limits : Limits
-        Of requests and batches.
+        Limits of requests and batches.
     """
 
     def __init__(self, path: str, name: str, device: str, limits: Limits) -> None:
@@ -102,11 +102,11 @@ def model_application(
     replicas : int or (least, most)
         How many; between two numbers, Ray adds replicas while requests queue, and ends idle ones.
     cards : float
-        Of the custom resource `trencadis_card` for every replica.
+        Amount of the custom resource `trencadis_card` for every replica.
     waiting : float
         Requests that a replica computes and has waiting, beyond which Ray adds another replica.
     limits : Limits, optional
-        Of requests and batches.
+        Limits of requests and batches.
     """
     path = Path(path).resolve()
     limits = limits or Limits()

@@ -24,7 +24,7 @@ class Repository:
     specs : sequence of ModelSpec
         All models that may be served.
     limits : Limits
-        Of every model.
+        Limits of every model.
     observe : Observer
         Told about every batch.
     """

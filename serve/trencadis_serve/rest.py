@@ -53,9 +53,9 @@ def rest_application(
     repository : Repository
         The models.
     limits : Limits
-        Of a request.
+        Limits of a request.
     budget : Budget
-        Of all requests.
+        Budget of all requests.
     metrics : Metrics
         Where requests are counted.
     metrics_path : str

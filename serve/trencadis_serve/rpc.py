@@ -6,7 +6,8 @@ Seldon and Triton speak it.
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
@@ -136,7 +137,7 @@ class _Arrivals:
         self._seconds = limits.timeout_s
         self._places = asyncio.Semaphore(limits.held_bytes // limits.request_bytes)
 
-    async def one(self, messages: AsyncIterator[bytes]) -> bytes:
+    async def one(self, messages: AsyncGenerator[bytes, None]) -> bytes:
         """The message of a call.
 
         Raises
@@ -147,7 +148,7 @@ class _Arrivals:
             If none comes.
         """
         try:
-            async with asyncio.timeout(self._seconds), self._places:
+            async with asyncio.timeout(self._seconds), aclosing(messages), self._places:
                 return await anext(messages)
         except StopAsyncIteration:
             raise InvalidRequestError("the request has no message") from None
@@ -159,10 +160,10 @@ class _Arrivals:
 
 def _answered(
     arrivals: _Arrivals, budget: Budget, method: Callable[[Any], Awaitable[Any]], message: Any
-) -> Callable[[AsyncIterator[bytes], Any], Awaitable[Any]]:
+) -> Callable[[Any, Any], Awaitable[Any]]:
     """Errors of requests as the protocol has them, those of messages that are none included."""
 
-    async def answer(messages: AsyncIterator[bytes], context: Any) -> Any:
+    async def answer(messages: Any, context: Any) -> Any:
         try:
             data = await arrivals.one(aiter(messages))
             with budget.request() as take:

@@ -1,4 +1,4 @@
-"""What comes from anywhere: one clear line each, exit status 2, and nothing written."""
+"""Hostile input: one clear line each, exit status 2, and nothing written."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -398,6 +398,7 @@ def test_missing_packages(writer, tmp_path, package, options) -> None:
     assert not path.with_suffix(".tcd").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["amaranth", "torch", "onnxruntime", "cocotb"])
 def test_packages_that_are_not_needed(model, package) -> None:
     result = without(package, model, "--json")

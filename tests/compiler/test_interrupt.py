@@ -44,7 +44,9 @@ cli.main()
 """
 
 
-@pytest.mark.parametrize("where", ["1", "2", "3", "5", "8", "write"])
+@pytest.mark.parametrize(
+    "where", ["1", *(pytest.param(n, marks=pytest.mark.slow) for n in "2358"), "write"]
+)
 @pytest.mark.parametrize("old", [False, True])
 def test_an_interrupt_leaves_what_was_there(where: str, old: bool, tmp_path: Path) -> None:
     target = tmp_path / "digits.tcd"

@@ -240,7 +240,7 @@ COMMANDS: dict[str, tuple[set[str], set[str], set[str], range]] = {
 
 
 def complaint(call: list[str]) -> str | None:
-    """What is wrong with a call of a vendor's command."""
+    """Error in a call of a vendor's command."""
     name, *arguments = call
     valued, plain, required, others = COMMANDS[name]
     seen: set[str] = set()
@@ -298,7 +298,7 @@ class Vendor:
         return [record.split("\x1f") for record in text.split("\x1e")[:-1]]
 
     def complaints(self) -> list[str]:
-        """What is wrong with the calls so far."""
+        """Errors in the calls so far."""
         return [text for call in self.calls() if (text := complaint(call)) is not None]
 
     def remove(self, name: str) -> None:

@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from trencadis_boards import Board, SimulationFlow, board_text
 from trencadis_flows import cli, run
 from trencadis_flows.build import Choices, find_platform, make_plan
-from trencadis_flows.ecp5 import PATTERN
-from trencadis_flows.fill import read_hexadecimal
+from trencadis_flows.lattice.ecp5 import PATTERN
+from trencadis_flows.lattice.fill import read_hexadecimal
 from trencadis_flows.plan import BuildPlan, PlanError
 from trencadis_flows.platforms import read_platforms
 

@@ -1,4 +1,4 @@
-"""What the Makefile makes of names with spaces and quotes."""
+"""The Makefile with names that have spaces and quotes."""
 
 import json
 import shutil

@@ -8,12 +8,12 @@ import pytest
 
 from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import compile_model
+from trencadis_flows.amd.vitis import plan_vitis
+from trencadis_flows.amd.zynq import plan_zynq
 from trencadis_flows.build import Choices, make_plan
-from trencadis_flows.ecp5 import CONTENTS, PATTERN
+from trencadis_flows.lattice.ecp5 import CONTENTS, PATTERN
 from trencadis_flows.plan import PlanError
 from trencadis_flows.run import run_steps, write_files
-from trencadis_flows.vitis import plan_vitis
-from trencadis_flows.zynq import plan_zynq
 from trencadis_format.compiled import load_overlay
 
 MODEL = Path("examples/digits/digits.onnx")

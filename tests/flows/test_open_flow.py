@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from trencadis_boards import load_board
-from trencadis_flows.ecp5 import CONTENTS, NAME, board_config, memory_text, plan_ecp5
+from trencadis_flows.lattice.ecp5 import CONTENTS, NAME, board_config, memory_text, plan_ecp5
 from trencadis_flows.plan import BuildPlan
 from trencadis_flows.reports import collect
 from trencadis_flows.run import BuildError, locate, run_steps, write_files

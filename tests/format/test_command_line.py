@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from trencadis_boards import BoardError
 from trencadis_compiler.errors import CompileError
-from trencadis_format.command_line import one_line, reported
+from trencadis_format.command_line import load_command, one_line, reported
 from trencadis_format.errors import FailureError, UserError
 from trencadis_host import DeviceError, InputError, MissingToolError
 
@@ -161,3 +161,33 @@ def test_names_that_are_no_text_are_printed() -> None:
 
 def test_long_lines_are_cut() -> None:
     assert one_line("x" * 1_000_000) == "x" * 2000 + " ..."
+
+
+def test_a_missing_package_of_a_command_is_named_with_its_extra(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "needy_command.py").write_text("import no_such_package\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        load_command("program", "needy_command", "compiler")
+    assert end.value.code == 2
+    assert capsys.readouterr().err == (
+        "program: needs the package no_such_package, which is not installed; install it with: "
+        "pip install 'trencadis[compiler]'\n"
+    )
+
+
+def test_a_missing_module_of_our_own_is_a_bug(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        load_command("program", "trencadis_format.no_such_module", "compiler")
+    assert end.value.code == 1
+    assert "this is a bug in Trencadis" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module", ["trencadis_compiler.command", "trencadis_bench.verify.command"])
+def test_commands_load(module: str) -> None:
+    text = f"import sys; sys.argv = ['x', '--help']; from {module} import main; main()"
+    result = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True)
+    assert result.returncode == 0
+    assert "Usage: x" in result.stdout

@@ -405,7 +405,7 @@ def sparse(overlay: Overlay, *extra: Block, **kernel: Any) -> Overlay:
 
 
 def written(**changes: int) -> Block:
-    """How the input of `sparse` is written, with what is to be different."""
+    """Entry of the input of `sparse`, with changes."""
     fields = dict.fromkeys((field.name for field in EMIT.fields), 0)
     fields |= {"width": 2, "zero": 128, "pitch": 1} | changes
     return block(Target.INPUT, [EMIT.pack(**fields)], EMIT.bits)

@@ -55,7 +55,7 @@ def extremes(record: Record) -> list[dict[str, int]]:
 
 
 def test_the_version_changes_with_the_records() -> None:
-    """What hardware and images must agree on; if this fails, count `ABI_VERSION` up."""
+    """Hardware and images must agree on the records; if this fails, raise `ABI_VERSION`."""
     fields = [
         (record.name, [(field.name, field.bits, field.signed) for field in record.fields])
         for record in RECORDS

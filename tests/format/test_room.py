@@ -1,4 +1,4 @@
-"""What does not fit is refused before it is made, with both figures."""
+"""Images that do not fit are refused before they are made, with both figures."""
 
 import resource
 import shutil

@@ -13,7 +13,7 @@ from trencadis_format.models.feed_lists import unpack_entries
 from trencadis_format.overlay import Overlay
 from trencadis_format.tensor_formats import InputFormat
 from trencadis_format.tensors import pack_inputs
-from trencadis_host.benchmark import random_batch
+from trencadis_host.measure.benchmark import random_batch
 
 FORMATS = {
     "float32": {"dtype": "float32", "key_offset": 0},

@@ -85,7 +85,7 @@ def test_cycles_are_counted_in_the_kernel(device, samples) -> None:
 
 @pytest.fixture(scope="module")
 def on_emulator(image: Path) -> Iterator[Session]:
-    """What results are compared with."""
+    """Results of the emulator, to compare with."""
     with Session(image) as opened:
         yield opened
 

@@ -1,4 +1,4 @@
-"""What the emulator holds, as tensors of the file."""
+"""Tensors of the file that the emulator holds."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from trencadis_boards import load_board
-from trencadis_compiler.compile import compile_model
+from trencadis_boards.load import board_text
+from trencadis_compiler.compile import compile_model, import_model
+from trencadis_format.compiled import CompiledNetwork
 from trencadis_host.held import held_tensors, host_tensors
 from trencadis_judge import Judgement, judge, load_model
 
@@ -107,3 +109,26 @@ def test_what_a_device_makes_of_a_tensor_that_no_file_has_is_the_hosts_too(tmp_p
     assert by_host <= known.keys()
     assert judge(judged_model, known, host=by_host).ok
     assert not judge(judged_model, known, host=by_host - {"d2"}).ok
+
+
+def test_paths_may_be_strings(tmp_path: Path) -> None:
+    """And a board's description a path."""
+    source, target, description = (tmp_path / name for name in ("m.onnx", "m.tcd", "b.toml"))
+    onnx.save(convolution([0, 0, 0, 0]), source)
+    description.write_text(board_text("sim"))
+    compiled = compile_model(str(source), load_board(description), target=str(target))
+    compiled.save(str(target))
+    assert CompiledNetwork.load(str(target)) == CompiledNetwork.load(target)
+    assert [layer.name for layer in import_model(str(source)).layers] == ["Conv_3", "Conv_7"]
+
+
+def test_a_strings_calibration_is_a_path(tmp_path: Path) -> None:
+    onnx.save(convolution([0, 0, 0, 0]), tmp_path / "m.onnx")
+    inputs = RNG.normal(0, 9, (5, 2, 4, 5)).astype(np.float32)
+    np.save(tmp_path / "x.npy", inputs)
+    board = load_board("sim")
+    by_text, by_path = (
+        compile_model(tmp_path / "m.onnx", board, calibration=path)
+        for path in (str(tmp_path / "x.npy"), tmp_path / "x.npy")
+    )
+    assert by_text.compiled == by_path.compiled

@@ -13,7 +13,7 @@ from trencadis_compiler.compile import compile_model
 from trencadis_format.compiled import load_overlay
 from trencadis_format.errors import InputError
 from trencadis_host import Session
-from trencadis_host.benchmark import measure, random_inputs
+from trencadis_host.measure.benchmark import measure, random_inputs
 
 NONZEROS = 9
 

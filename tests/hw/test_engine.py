@@ -63,7 +63,7 @@ class TwoLayers:
         self.module: Any = self.engine.elaborate(None)
 
     def _weight_rows(self, lane: int) -> list[int]:
-        """Row 0 for the first layer; rows 4..7, one an input channel, for the second."""
+        """Row 0 for the first layer; rows 4..7, one per input channel, for the second."""
         config = self.config
         record = weight_record(config.tiles, config.kernel_bits)
         rows = []
@@ -186,7 +186,7 @@ class TwoLayers:
 
 
 class Trace:
-    """What happened in an engine, and when."""
+    """Events in an engine, with their cycles."""
 
     def __init__(self) -> None:
         self.issues: list[int] = []

@@ -107,7 +107,7 @@ def test_contract_of_sparse_input() -> None:
 
 
 def test_contract_of_selector_and_that_it_loses_no_digit() -> None:
-    """What a stage's counter will have found has room in the queue after it."""
+    """The queue after a stage has room for all that its counter will have found."""
     invariants = []
     for number in range(DIGITS):
         stage = f"dut.stage_{number}"

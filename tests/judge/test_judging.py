@@ -1,4 +1,4 @@
-"""What the judge takes for right, and what it does not."""
+"""Results that the judge accepts, and those that it does not."""
 
 import math
 from fractions import Fraction
@@ -16,7 +16,7 @@ RNG = np.random.default_rng(3)
 
 
 def held(model: onnx.ModelProto, inputs: Any, names: list[str]) -> dict[str, Any]:
-    """What onnxruntime computes of these tensors."""
+    """Values that onnxruntime computes of these tensors."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     del copy.graph.output[:]
@@ -430,3 +430,25 @@ def test_files_of_both_quantisations_are_computed_as_they_are(graph: Any) -> Non
     inputs = RNG.normal(0, 4, (200, 8)).astype(np.float32)
     values = held(model, inputs, ["q", "y"])
     assert judge(model, values, host=["y"]).ok
+
+
+def test_what_a_device_makes_for_itself_is_not_judged_by_the_hosts(graph: Any) -> None:
+    """float32 divides -11.36792 by the scale to -10.5, a tie; the exact quotient lies below it."""
+    scale = float(np.float32(1.082659))
+    graph.node("Neg", [graph.pair("x", "q", scale)], "y")
+    values = {
+        "x": np.array([[-11.36792]], np.float32),
+        "q.real": np.array([[-10 * scale]], np.float32),
+        "y": np.array([[11 * scale]], np.float32),
+    }
+    model = graph.model(["N", 1], "y")
+    assert judge(model, values, host={"q.real"}, aside={"y": {"q.real"}}).ok
+    found = judge(model, values, host={"q.real"})
+    assert [unit.differing for unit in found.units] == [0, 1]
+
+
+@pytest.mark.parametrize(("logit", "ok"), [(-88.0, True), (-80.0, False)])
+def test_powers_that_are_not_normal_may_be_zero(graph: Any, logit: float, ok: bool) -> None:
+    graph.node("Softmax", ["x"], "y", axis=1)
+    values = {"x": np.array([[0, logit]], np.float32), "y": np.array([[1, 0]], np.float32)}
+    assert judge(graph.model(["N", 2], "y"), values, host={"y"}, run_runtime=False).ok is ok

@@ -44,7 +44,7 @@ def commands_of(program: str) -> list[list[str]]:
 def build(
     tmp_path_factory: pytest.TempPathFactory, compiled: Callable[..., tuple[Path, Path]]
 ) -> Path:
-    """What the page's commands expect in `build`."""
+    """Files that the page's commands expect in `build`."""
     folder = tmp_path_factory.mktemp("page") / "build"
     folder.mkdir()
     image = folder / "digits.tcd"
@@ -134,7 +134,7 @@ def test_several_devices_are_told_to_prometheus(build: Path) -> None:
 
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
-    """What the command makes of arguments, without running it."""
+    """Parsed arguments of the command, without running it."""
     return main.make_context("sparse-serve", [*arguments]).params
 
 

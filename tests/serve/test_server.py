@@ -309,6 +309,37 @@ def test_messages_that_arrive_slowly_are_given_up(serving, spec) -> None:
             call(iter(()), timeout=300)
 
 
+def test_messages_wait_for_their_turn_to_arrive(serving, spec) -> None:
+    ending = threading.Event()
+
+    def slow() -> Iterator[bytes]:
+        ending.wait(300)
+        yield b""
+
+    limits = Limits(request_bytes=4096, held_bytes=2 * 4096 - 1)  # room for one at a time
+    with (
+        serving([spec], limits) as running,
+        grpc.insecure_channel(f"127.0.0.1:{running.grpc_port}") as channel,
+    ):
+        call = channel.stream_unary("/inference.GRPCInferenceService/ServerLive")
+        assert call(iter([b""]), timeout=300)
+        first = call.future(slow(), timeout=300)
+
+        def others_pass() -> None:
+            until = time.monotonic() + 20
+            while time.monotonic() < until:
+                call(iter([b""]), timeout=0.5)
+
+        try:
+            with pytest.raises(grpc.RpcError, match="Deadline Exceeded"):
+                others_pass()  # until the first one has taken the only place
+            waiting = call.future(iter([b""]), timeout=300)
+            assert not first.done()
+        finally:
+            ending.set()
+        assert first.result() == waiting.result() != b""
+
+
 def test_requests_that_arrive_slowly_are_given_up(serving, spec) -> None:
     with (
         serving([spec], Limits(timeout_s=1)) as running,

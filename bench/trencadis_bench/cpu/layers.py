@@ -31,15 +31,15 @@ class LayerShape:
     Attributes
     ----------
     name : str
-        Of the layer.
+        Name of the layer.
     size : int
         Rows and columns of the input.
     channels, kernels : int
-        Of input and output.
+        Numbers of input and output channels.
     window, stride : int
-        Of the convolution; its padding is half a window.
+        Window and stride of the convolution; its padding is half a window.
     count : int
-        How often a network has it.
+        Number of times that a network has it.
     """
 
     name: str
@@ -179,11 +179,11 @@ class Runner:
     shape : LayerShape
         The layer.
     weights : int8 array
-        As `random_weights` gives them.
+        Weights as `random_weights` gives them.
     path : Path
         Instructions to use.
     samples : int
-        Of a run.
+        Samples of a run.
     store : CodeStore
         Where compiled kernels are kept.
     costs : Costs

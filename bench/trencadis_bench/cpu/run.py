@@ -29,9 +29,9 @@ from trencadis_format.files import write_atomically
 from trencadis_format.onnxruntime_door import Mode, has_vnni, open_session
 from trencadis_format.tensors import pack_inputs, unpack_outputs
 from trencadis_host import Session
-from trencadis_host.benchmark import random_inputs
 from trencadis_host.devices.cpu.paths import Path as CpuPath
 from trencadis_host.devices.cpu.paths import choose_path
+from trencadis_host.measure.benchmark import random_inputs
 
 __all__ = ["main", "measure"]
 

@@ -61,7 +61,7 @@ class Stage:
     Attributes
     ----------
     engine : EngineConfig
-        With memories about as large as these layers need.
+        Engine with memories about as large as these layers need.
     cycles : float
         A sample group takes.
     area : mapping of str to float
@@ -116,7 +116,7 @@ def grid(
     dense : bool
         It reads the network's input, with every value of it.
     weight_memory : WeightMemory
-        For memories too deep to be made of LUTs.
+        Memory for weights that are too deep for LUTs.
     """
     kernels = max(overlay(layer) for layer in layers)
     routings: tuple[Routing, ...] = ("banked",)
@@ -191,15 +191,15 @@ def stages(
     Parameters
     ----------
     layers : sequence of Layer
-        In their order.
+        Layers, in their order.
     feeds : sequence of Feed
         What each of them reads.
     engines : iterable of EngineConfig
         What to try.
     batch_lanes : int
-        In lockstep.
+        Samples in lockstep.
     planner : Planner, optional
-        Of the network, where several stages share layers.
+        Planner of the network, where several stages share layers.
 
     Returns
     -------

@@ -67,9 +67,9 @@ class Candidate:
     area : mapping of str to float
         Resources of a core.
     cores : int
-        That fit the board.
+        Cores that fit the board.
     inferences_per_s : float
-        Of the board, bounded by cores alone.
+        Inferences per second of the board, bounded by cores alone.
     use : float
         Useful multiplications over those that could be done.
     """
@@ -118,11 +118,11 @@ def explore(
     batch_lanes : int
         Samples in lockstep.
     bus_bits : int
-        Of the kernel.
+        Bus bits of the kernel.
     compiled : int
         Chains to compile, the most promising first.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

@@ -76,9 +76,9 @@ def run_campaign(
     seconds : float
         How long, about.
     first_seed : int
-        Of every kind.
+        First seed of every kind.
     report : callable
-        Told about every trial that should not have ended so: kind, seed, trial.
+        Called with every bad trial: kind, seed, trial.
     """
     tally = Tally()
     end = time.monotonic() + seconds

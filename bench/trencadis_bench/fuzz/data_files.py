@@ -12,8 +12,8 @@ import numpy as np
 from trencadis_bench.fuzz.damage import damage_bytes, damage_tree, strange, to_toml
 from trencadis_compiler.importer.samples import load_arrays
 from trencadis_format.files import load_array
-from trencadis_host.accuracy import load_labels
 from trencadis_host.arrays import load_feed
+from trencadis_host.measure.accuracy import load_labels
 from trencadis_train.data.idx import read_idx
 from trencadis_train.data.npz import read_arrays
 from trencadis_train.recipe.read import load_recipe

@@ -19,7 +19,7 @@ from trencadis_bench.fuzz.trial import Class, Trial
 from trencadis_boards import load_board
 from trencadis_boards.load import board_text
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.importer.read_model import read_model
+from trencadis_compiler.importer.reading.read_model import read_model
 from trencadis_compiler.importer.standard import load_standard
 from trencadis_format.compiled import CompiledNetwork
 from trencadis_format.errors import FailureError, UserError
@@ -41,7 +41,7 @@ def try_parser(kind: str, seed: int, folder: Path) -> Trial:
     kind : str
         One of `PARSERS`.
     seed : int
-        Of the damage.
+        Seed of the damage.
     folder : Path
         Where files are written.
     """

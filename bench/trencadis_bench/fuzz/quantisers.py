@@ -21,7 +21,7 @@ class Style:
     Attributes
     ----------
     opset : int
-        Of the standard operators.
+        Opset of the standard operators.
     per_channel : bool
         Whether weights have a scale per kernel.
     clips : float

@@ -74,7 +74,7 @@ def try_network(seed: int, board: Board, folder: Path) -> Trial:
     Parameters
     ----------
     seed : int
-        Of the network; odd ones are slightly wrong.
+        Seed of the network; odd ones are slightly wrong.
     board : Board
         To compile for.
     folder : Path
@@ -134,7 +134,7 @@ def _judged(
     try:
         judged = load_model(model)
         held = judged.known(held)
-        aside = twice_made(network) & held.keys()
+        aside = twice_made(network, held)
         found = judge(judged, held, host=host_tensors(network, held), aside=aside)
     except JudgeError as error:
         return Trial(Class.UNJUDGED, str(error), 0, changes)

@@ -35,7 +35,7 @@ def bert_base(
     sparsity : float
         Part of the weights of each layer that is zero, anywhere; embeddings are dense.
     seed : int
-        Of the weights.
+        Seed of the weights.
     """
     draft = Draft(seed, sparsity)
     ids = draft.input("input_ids", (1, tokens), TensorProto.INT64)

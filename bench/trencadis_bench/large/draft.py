@@ -32,13 +32,13 @@ class Real:
     Attributes
     ----------
     name : str
-        Of the tensor.
+        Name of the tensor.
     shape : tuple of int
         Its sizes, batch included.
     size : float
         Root of the mean square of its numbers, about.
     scale : float
-        Of its quantisation; 0 if it was not quantised.
+        Scale of its quantisation; 0 if it was not quantised.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Draft:
     Parameters
     ----------
     seed : int
-        Of all random numbers: the same seed gives the same file.
+        Seed of all random numbers: the same seed gives the same file.
     sparsity : float
         Part of the weights of a layer that is zero, anywhere.
     """
@@ -100,11 +100,11 @@ class Draft:
         Parameters
         ----------
         shape : sequence of int
-            Of the tensor.
+            Shape of the tensor.
         fan_in : int
             Weights of a kernel.
         axis : int
-            Of the kernels.
+            Axis of the kernels.
         dense : bool
             None of them is zero.
         """

@@ -42,7 +42,7 @@ def resnet50(*, size: int = 224, sparsity: float = 0.75, seed: int = 1) -> onnx.
     sparsity : float
         Part of the weights of each layer that is zero, anywhere.
     seed : int
-        Of the weights.
+        Seed of the weights.
     """
     draft = Draft(seed, sparsity)
     x = draft.quantised(draft.input("image", (1, 3, size, size)))
@@ -117,7 +117,7 @@ def chain(
     layers : int
         Their number, with the last, fully connected one.
     channels : int
-        Of all maps but the input.
+        Channels of all maps but the input.
     """
     draft = Draft(seed, sparsity)
     x = draft.quantised(draft.input("image", (1, 3, size, size)))

@@ -27,11 +27,11 @@ from trencadis_format.image import ABI_VERSION
 from trencadis_format.overlay import Overlay
 from trencadis_format.registers import STATISTICS, Register
 from trencadis_format.tensors import pack_inputs, unpack_outputs
-from trencadis_host.benchmark import random_batch
 from trencadis_host.devices.xrt.binding import RunState
 from trencadis_host.devices.xrt.device import XrtDevice
 from trencadis_host.devices.xrt.unit import ARGUMENTS
 from trencadis_host.devices.xrt.xclbin import Bank
+from trencadis_host.measure.benchmark import random_batch
 from trencadis_host.tables import figures_table
 from trencadis_sim.hw_emu.pack_xclbin import pack_xclbin
 from trencadis_sim.hw_emu.xclbin import kernel_description

@@ -10,7 +10,6 @@ import numpy.typing as npt
 
 from trencadis_bench.measure.reference_run import SHORT_RUN, run_samples
 from trencadis_boards import load_board
-from trencadis_compiler.compile import compile_network
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import (
     Layer,
@@ -21,6 +20,7 @@ from trencadis_compiler.ir.network import (
     Value,
     Winners,
 )
+from trencadis_compiler.segments.segment import compile_network
 from trencadis_format.compiled import CompiledNetwork
 from trencadis_format.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_format.layer_tables import Selection
@@ -72,13 +72,13 @@ def layer_after_lists(
     Parameters
     ----------
     weights : int8 array, shape (kernels, channels, rows, columns)
-        Of the layer.
+        Weights of the layer.
     side : int
         Rows and columns of its input map.
     winners : int
         Activations of a list; all channels if as many.
     seed : int
-        Of the weights of the first layer.
+        Seed of the weights of the first layer.
     """
     channels = weights.shape[1]
     rng = np.random.default_rng(seed)
@@ -121,13 +121,13 @@ def plain_layer(name: str, weights: npt.NDArray[np.int8], side: int, scale: Frac
     Parameters
     ----------
     name : str
-        Of the layer.
+        Name of the layer.
     weights : int8 array, shape (kernels, channels, rows, columns)
         Kernels.
     side : int
         Rows and columns of the input map.
     scale : Fraction
-        Of all weights.
+        Scale of all weights.
     """
     byte = Quantisation(np.float32(1), 0, signed=False)
     kernels, channels = weights.shape[:2]
@@ -168,9 +168,9 @@ def run_layer(
     network : Network
         What `layer_after_lists` made.
     engine : EngineConfig
-        For the second layer.
+        Engine for the second layer.
     folder : Path
-        For the image.
+        Folder for the image.
     build_dir, progress
         As in `run_samples`.
     """

@@ -18,11 +18,11 @@ from rich.table import Table
 from trencadis_bench.measure.throughput import hardware_table, measure_board, write_results
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.mapping.baselines import predict_baselines
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_format.command_line import reported
 from trencadis_format.files import make_folder, write_atomically
 from trencadis_format.onnxruntime_door import Mode, load_onnxruntime, open_session
-from trencadis_host.benchmark import cycles_per_inference, random_inputs
+from trencadis_host.measure.benchmark import cycles_per_inference, random_inputs
 from trencadis_host.session import Session
 
 __all__ = ["main", "measure"]
@@ -55,7 +55,7 @@ def measure(
     runs : int
         Runs of which the median time is taken.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Returns
     -------

@@ -53,15 +53,15 @@ class ReferenceLayer:
     Attributes
     ----------
     name : str
-        Of the layer.
+        Name of the layer.
     shape : tuple of int
-        Of its weights: kernels, channels, and rows and columns of a convolution.
+        Shape of its weights: kernels, channels, and rows and columns of a convolution.
     ways : int
         Kernels that do not collide if weights are sparse; 1 for a dense layer.
     nonzeros : int
         Weights of a kernel that are not zero, if weights are sparse.
     winners : int
-        Of k-WTA; 0 if there is none.
+        Winners of k-WTA; 0 if there is none.
     """
 
     name: str

@@ -19,7 +19,7 @@ from trencadis_compiler.mapping.size_memories import with_memories_for
 from trencadis_format.command_line import reported
 from trencadis_format.errors import FailureError
 from trencadis_format.files import write_atomically
-from trencadis_host.benchmark import random_inputs
+from trencadis_host.measure.benchmark import random_inputs
 from trencadis_host.session import Session
 from trencadis_sim.verilated.verilator import design_identity
 
@@ -53,17 +53,17 @@ class CoreRun:
     Attributes
     ----------
     samples : int
-        Of the long run.
+        Samples of the long run.
     outputs_equal : bool
         Every output is what the emulator gives.
     cycles_per_inference : float
-        From sample to sample, in steady state.
+        Cycles from sample to sample, in steady state.
     latency_cycles : int
-        From the start of a run to its end, for a single sample.
+        Cycles from the start of a run to its end, for a single sample.
     load_cycles : int
         To load the image.
     simulated_cycles, simulation_s : int, float
-        Of all runs together, loading included, and what they took on this machine.
+        Cycles of all runs, loading included, and the time on this machine.
     """
 
     samples: int
@@ -95,14 +95,14 @@ def run_samples(
     image : Path
         An overlay image.
     samples : int
-        Of the long run, more than `SHORT_RUN`; best a multiple of those that all cores compute at
-        once.
+        Samples of the long run, more than `SHORT_RUN`; best a multiple of those that all cores
+        compute at once.
     build_dir : Path, optional
         Where simulators are kept.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
     seed : int
-        Of the inputs.
+        Seed of the inputs.
     """
     if samples <= SHORT_RUN:
         raise ValueError(f"samples must be more than {SHORT_RUN}, not {samples}")

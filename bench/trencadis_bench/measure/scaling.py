@@ -2,8 +2,8 @@
 
 Layers of random weights are planned one at a time; cycles are the compiler's prediction, which
 simulated RTL equals. Complementary weights pack as well as can be, random ones as well as the
-compiler finds. However sparse a layer is, its sums are drained one a tile and cycle: a position of
-n kernels takes at least n / tiles cycles.
+compiler finds. However sparse a layer is, its sums are drained one per tile and cycle: a
+position of n kernels takes at least n / tiles cycles.
 """
 
 import io
@@ -90,9 +90,9 @@ class Point:
     winners : int
         Activations of a list, out of all channels.
     lanes, tiles : int
-        Of the engine.
+        Lanes and tiles of the engine.
     cycles : float
-        Of the layer.
+        Cycles of the layer.
     ideal : float
         Useful multiplications over multipliers.
     simulated : float or None

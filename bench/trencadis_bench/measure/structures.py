@@ -18,10 +18,10 @@ from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_format.command_line import reported
 from trencadis_format.files import write_atomically
-from trencadis_train.sparse.export import export_sparse_onnx
-from trencadis_train.sparse.integers import SparseIntegerLayer, SparseIntegers
-from trencadis_train.sparse.quantise import ByteGrid
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.integer.export import export_sparse_onnx
+from trencadis_train.sparse.integer.integers import SparseIntegerLayer, SparseIntegers
+from trencadis_train.sparse.integer.quantise import ByteGrid
+from trencadis_train.sparse.topologies.topology import Topology
 from trencadis_train.sparsity.masks import (
     Mask,
     block_mask,
@@ -61,7 +61,7 @@ def measure_structure(mask: Mask, rng: np.random.Generator) -> dict[str, Any]:
     mask : bool array, shape (kernels, rows)
         Weights that are not zero.
     rng : Generator
-        Of the weights.
+        Random source of the weights.
     """
     kernels, rows = mask.shape
     topology = Topology.from_keys(rows, kernels, np.flatnonzero(mask).astype(np.int64))

@@ -26,7 +26,7 @@ from trencadis_bench.measure.reference_run import (
 from trencadis_bench.synth.run import configuration_of, design_of, load_baseline, verilog_of
 from trencadis_boards import Board, load_board
 from trencadis_compiler.compile import Compiled
-from trencadis_compiler.mapping.baselines import predict_baselines
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_format.command_line import reported
 from trencadis_format.config import KernelConfig
 from trencadis_format.files import write_atomically
@@ -118,7 +118,7 @@ def model_throughput(
     synthesised : bool
         They are known to fit, by `trencadis_bench.synth.run`.
     cycles_per_inference : float, optional
-        Of one core, if they were simulated; the prediction otherwise.
+        Cycles of one core, if they were simulated; the prediction otherwise.
     """
     kernel, report = compiled.overlay.kernel, compiled.overlay.report
     cycles = cycles_per_inference or report["cycles_per_word"]
@@ -299,7 +299,7 @@ def _table(figures: Mapping[str, Any]) -> Table:
         table.add_row(name, f"{value:,.3g}" if small else f"{value:,.0f}", factor["origin"])
     if "lut_per_multiplier" in figures:
         by = figures["synthesised_by"]
-        table.add_row("LUT a multiplier, whole core", f"{figures['lut_per_multiplier']:.1f}", by)
+        table.add_row("LUTs per multiplier, whole core", f"{figures['lut_per_multiplier']:.1f}", by)
         table.add_row("logic levels", f"{figures['logic_levels']}", by)
     cycles = figures["factors"]["cycles per inference of one core"]["value"]
     for label, key in (
@@ -370,7 +370,7 @@ def hardware_table(results: Mapping[str, Mapping[str, Any]]) -> Table:
     )
     row("clock, MHz", [f"{figures['clock_mhz']:g}" for figures in every], "stated")
     row(
-        "LUT a multiplier, whole core",
+        "LUTs per multiplier, whole core",
         [synthesised(figures, lambda f: f"{f['lut_per_multiplier']:.1f}") for figures in every],
         origin,
     )

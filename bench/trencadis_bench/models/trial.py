@@ -13,7 +13,7 @@ import onnx
 
 from trencadis_bench.models.collection import Candidate
 from trencadis_bench.models.packages import PackageError
-from trencadis_compiler.importer.quantise_float import is_float_model
+from trencadis_compiler.importer.quantising.quantise_float import is_float_model
 from trencadis_compiler.importer.standard import load_standard
 from trencadis_format.errors import UserError
 

@@ -71,7 +71,7 @@ def attack_server(
     seeds : iterable of int
         Numbers of the attacks.
     report : callable
-        Told about every finding.
+        Called with every finding.
     """
     tally = Tally()
 

@@ -75,11 +75,11 @@ class Attack:
     protocol : str
         `http`, `grpc`, or `raw` for bytes on a connection.
     path : str
-        Of the URL, or of the gRPC method.
+        Path of the URL, or of the gRPC method.
     body : bytes
         What is sent.
     method, headers
-        Of HTTP.
+        Method and headers of HTTP.
     hopeless : bool
         No server may accept it; others may be harmless by chance.
     """

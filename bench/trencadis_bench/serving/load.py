@@ -27,7 +27,7 @@ METHOD = "/inference.GRPCInferenceService/ModelInfer"
 ALONE = [("grpc.use_local_subchannel_pool", 1)]
 """Every client has a connection of its own, as clients on other machines have."""
 
-LARGEST = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+CHANNEL_LIMITS = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
 
 LOOK_S = 0.02
 """Seconds between two looks at what was answered."""
@@ -85,7 +85,7 @@ def grpc_user(plan: Plan) -> type[User]:
     class GrpcUser(User):
         def on_start(self) -> None:
             """Connect."""
-            self._channel = grpc.insecure_channel(plan.address, options=[*ALONE, *LARGEST])
+            self._channel = grpc.insecure_channel(plan.address, options=[*ALONE, *CHANNEL_LIMITS])
             self._call = self._channel.unary_unary(METHOD)
 
         def on_stop(self) -> None:

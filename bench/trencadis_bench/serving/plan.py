@@ -22,7 +22,7 @@ class Plan:
     address : str
         Host and port.
     path : str
-        Of the URL, over HTTP.
+        Path of the URL, over HTTP.
     server : int
         Process whose CPU time and memory are looked at.
     request, answer : path
@@ -30,11 +30,11 @@ class Plan:
     json_length : int
         Length of the JSON at the beginning of the request, over HTTP.
     clients : int
-        How many send at the same time.
+        Number of clients that send at the same time.
     seconds : float
         How long to measure, unless `requests` is not 0.
     requests : int
-        How many requests to measure.
+        Number of requests to measure.
     warm_s : float
         Seconds before.
     sample_s : float

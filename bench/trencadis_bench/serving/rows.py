@@ -33,13 +33,13 @@ class Row:
     device, protocol : str
         What computed, and how it was asked.
     clients : int
-        How many asked at the same time.
+        Number of clients that asked at the same time.
     batch : int
         Inputs of a request.
     max_batch : int
         Inputs that the server computed together at most.
     requests_per_s, inferences_per_s, p50_ms, p99_ms, errors
-        By the clock.
+        Requests and inferences per second, latencies and errors, by the clock.
     share_of_session : float
         Inferences per second, of those that the bare session computes per second of its only
         thread's CPU time, on the largest batch. Other jobs of the machine lower it.

@@ -11,12 +11,14 @@ from rich.table import Table
 
 from trencadis_bench.serving.loads import Case, Ground, measure, memory
 from trencadis_bench.serving.rows import Row
+from trencadis_bench.serving.targets import check_targets
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
 from trencadis_format.command_line import reported
+from trencadis_format.errors import FailureError
 from trencadis_format.files import write_atomically
 from trencadis_host import Session
-from trencadis_host.benchmark import random_inputs
+from trencadis_host.measure.benchmark import random_inputs
 from trencadis_serve.limits import Limits
 
 __all__ = ["main"]
@@ -85,7 +87,7 @@ def table(rows: Sequence[Row]) -> Table:
 def main(
     device: str, seconds: float, clients: tuple[int, ...], requests: int, output: Path
 ) -> None:
-    """Measure serving beside the bare session, over HTTP and gRPC."""
+    """Measure serving beside the bare session, over HTTP and gRPC; fail if a target is missed."""
     with reported("serving benchmark"):
         console = Console(stderr=True)
         folder = output / "serving"
@@ -117,7 +119,12 @@ def main(
         if watched is not None:
             write_atomically(output / "serving-memory.json", json.dumps(watched, indent=1).encode())
             console.print_json(data=watched)
-    Console(width=140).print(table(rows))
+        Console(width=140).print(table(rows))
+        targets = check_targets(rows, watched, device, batch)
+        for text, met in targets:
+            click.echo(f"{'met' if met else 'MISSED'}: {text}")
+        if not all(met for _, met in targets):
+            raise FailureError("targets are missed; on a machine that is busy, repeat it later")
 
 
 if __name__ == "__main__":

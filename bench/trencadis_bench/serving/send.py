@@ -22,7 +22,7 @@ CLOSED = "closed"
 REFUSALS = ("INVALID_ARGUMENT", "NOT_FOUND", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED")
 """Statuses of gRPC for what is wrong with a request."""
 
-LONGEST = 600
+MAX_CHARACTERS = 600
 """Characters of an error."""
 
 
@@ -128,11 +128,11 @@ def complaint(attack: Attack, reply: Reply) -> str | None:
         if attack.protocol == "raw" and reply.status == CLOSED:
             return None
     if not accepted and not refused:
-        return f"status {reply.status}: {reply.text[:LONGEST]}"
+        return f"status {reply.status}: {reply.text[:MAX_CHARACTERS]}"
     if accepted and attack.hopeless:
         return "was accepted"
-    if refused and (len(text.strip().splitlines()) > 1 or len(text) > LONGEST):
-        return f"an error of several lines, or a long one: {text[:LONGEST]!r}"
+    if refused and (len(text.strip().splitlines()) > 1 or len(text) > MAX_CHARACTERS):
+        return f"an error of several lines, or a long one: {text[:MAX_CHARACTERS]!r}"
     return None
 
 

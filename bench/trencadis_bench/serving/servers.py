@@ -49,7 +49,7 @@ def served(arguments: Sequence[str | Path]) -> Iterator[Served]:
     Parameters
     ----------
     arguments : sequence
-        Of the command: models and options.
+        Arguments of the command: models and options.
 
     Raises
     ------

@@ -89,7 +89,7 @@ def synthesise(verilog: str, folder: Path, progress: Callable[[str], None]) -> N
         Where Verilog, netlist and log of every block are kept: a block that has not changed is not
         synthesised again.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------

@@ -46,7 +46,7 @@ class Agreement:
     Attributes
     ----------
     name : str
-        Of the device.
+        Name of the device.
     differing : int
         Outputs that are not equal.
     outputs : int
@@ -68,7 +68,7 @@ class Verification:
     Attributes
     ----------
     judgement : Judgement
-        By the model's own file.
+        Judgement by the model's own file.
     devices : tuple of Agreement
         One for every device.
     """
@@ -169,7 +169,7 @@ def verify(
     model, image : Path
         The model, and what was compiled from it.
     inputs : array, shape (samples, ...), or mapping of str to array
-        As the model's input is declared, or all of its inputs by name.
+        Inputs as the model's input is declared, or all of its inputs by name.
     devices : sequence of str
         What to compare with the emulator, bit for bit.
     calibration : Path, array or mapping, optional
@@ -200,7 +200,7 @@ def verify(
         yardstick,
         known,
         host=host_tensors(network, known),
-        aside=twice_made(network) & known.keys(),
+        aside=twice_made(network, known),
     )
     expected = {form.name: held[form.name][:samples] for form in network.outputs}
     found = []

@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import reads, subgraphs
 from trencadis_compiler.importer.graph import Graph
+from trencadis_compiler.importer.reading.draft import reads, subgraphs
 from trencadis_compiler.ir.network import TensorInfo
 from trencadis_compiler.passes.partition import HostPart
 from trencadis_format.compiled import HostSegment

@@ -43,7 +43,7 @@ def evaluate_all(network: Network, keys: Mapping[str, npt.NDArray[np.integer]]) 
     network : Network
         The network.
     keys : mapping of str to int array, shape (samples, channels, rows, columns)
-        By the name of the input.
+        Keys by the name of the input.
 
     Returns
     -------

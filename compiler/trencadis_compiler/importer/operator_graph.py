@@ -9,8 +9,8 @@ import onnx
 from onnx import numpy_helper
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import reads
 from trencadis_compiler.importer.graph import Graph, Node
+from trencadis_compiler.importer.reading.draft import reads
 from trencadis_compiler.importer.standard import StandardModel
 from trencadis_compiler.ir.network import TensorInfo
 

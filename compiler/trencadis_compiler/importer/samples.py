@@ -33,7 +33,7 @@ class Samples:
     sizes : mapping of str to int
         Rows of one input on axis 0; 0 for a scalar.
     count : int
-        How many sets of inputs there are.
+        Number of sets of inputs.
     """
 
     arrays: Mapping[str, Array]

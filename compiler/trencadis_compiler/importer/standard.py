@@ -14,11 +14,12 @@ from types import MappingProxyType
 import onnx
 
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.importer.draft import Draft
-from trencadis_compiler.importer.read_model import read_model
+from trencadis_compiler.importer.reading.draft import Draft
+from trencadis_compiler.importer.reading.read_model import read_model
 from trencadis_compiler.importer.steps.biases import flatten_biases
 from trencadis_compiler.importer.steps.check_memory import check_memory
 from trencadis_compiler.importer.steps.check_operators import (
+    check_numbers,
     check_quantisers,
     check_types,
     check_windows,
@@ -87,6 +88,7 @@ STEPS: tuple[Step, ...] = (
     resolve_shapes,
     fold_constants,
     check_memory,
+    check_numbers,
     check_windows,
     quantise_constants,
     move_layout_to_integers,

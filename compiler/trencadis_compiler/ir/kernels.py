@@ -33,7 +33,7 @@ class Kernels:
     Attributes
     ----------
     shape : (kernels, channels, rows, columns)
-        Of the array that they stand for.
+        Shape of the array that they stand for.
     starts : int64 array, shape (kernels + 1,)
         The non-zeros of kernel i are those from `starts[i]` to `starts[i + 1]`.
     places : int64 array, shape (non-zeros,)
@@ -41,7 +41,7 @@ class Kernels:
     values : int8 array, shape (non-zeros,)
         The non-zeros.
     groups : int
-        Of a grouped convolution: kernels of a group have weights for its channels alone.
+        Number of groups of the convolution: kernels of a group have weights for its channels alone.
     """
 
     shape: Shape

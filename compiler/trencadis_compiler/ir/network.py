@@ -96,13 +96,13 @@ class Layer:
     bias : tuple of Fraction
         Real number added to each channel.
     stride, dilation : (rows, columns)
-        Of the convolution.
+        Stride and dilation of the convolution.
     padding : (top, left, bottom, right)
         Positions added around the input map, of real value zero.
     in_shape : (channels, rows, columns)
         Input map.
     input : Quantisation
-        Of the input map.
+        Quantisation of the input map.
     low, high : int
         Smallest and largest key of the requantised sums (clipping and ReLU).
     requantised : Quantisation or None
@@ -110,7 +110,7 @@ class Layer:
     table : uint8 array, shape (256,), or None
         Activation function: key to key of `output`.
     output : Quantisation or None
-        Of the output map.
+        Quantisation of the output map.
     pool : Pool
         Applied to sums.
     winners : Winners or None
@@ -194,10 +194,10 @@ class Value:
     Attributes
     ----------
     name : str
-        Of the last tensor of the file that the map equals, integers or the real numbers they
+        Name of the last tensor of the file that the map equals, integers or the real numbers they
         stand for.
     shape : (channels, rows, columns)
-        Of the map.
+        Shape of the map.
     quantisation : Quantisation or None
         How keys are read; None for sums.
     tensor : TensorInfo
@@ -230,7 +230,7 @@ class Network:
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     values : tuple of Value
         All maps, names unique.
     layers : tuple of Layer

@@ -29,7 +29,7 @@ class MapPlacement:
     Attributes
     ----------
     number : int
-        Of the map, on its engine.
+        Number of the map, on its engine.
     buffers : int
         1, or 2 if the next sample's map may be written while this one is read.
     base, size : int
@@ -122,7 +122,7 @@ def choose_plans(
     Parameters
     ----------
     plans : sequence of sequences of LayerPlan
-        Of every layer, the fastest first.
+        Plans of every layer, the fastest first.
     config : EngineConfig
         The engine.
 

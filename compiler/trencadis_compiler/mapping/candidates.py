@@ -48,7 +48,7 @@ def plans_for(
     feed : Feed
         What the layer reads.
     packings : Packings, optional
-        Of the layer, where it is planned for several engines: packing takes long.
+        Packings of the layer, where it is planned for several engines: packing takes long.
     thorough : bool
         Search for better packings than those found quickly.
 

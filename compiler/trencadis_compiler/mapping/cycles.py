@@ -17,7 +17,7 @@ SUM_BYTES = 4
 """Cycles in which a row of sums is handed to the host: a byte of each at a time."""
 
 WHOLE_OVERHEAD = 22
-"""Cycles that the selector of whole layers takes for a vector, besides 4 a row."""
+"""Cycles that the selector of whole layers takes for a vector, besides 4 per row."""
 
 
 class LayerCycles:

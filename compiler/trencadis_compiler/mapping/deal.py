@@ -44,13 +44,13 @@ class Deal:
     reading : Reading
         How lanes share a window.
     positions : int
-        Of the window.
+        Positions of the window.
     copies : int
         Weight rows that every position has for an input.
     parts : int
         Lanes that share a position.
     lanes : int
-        Of a group (all lanes, if groups are combined).
+        Lanes of a group (all lanes, if groups are combined).
     paired : bool
         A step is two windows side by side, which share the middle slot: half of the lanes each.
     """

@@ -21,7 +21,7 @@ class Feed:
     Attributes
     ----------
     channels, rows, columns : int
-        Of the map.
+        Channels, rows and columns of the map.
     dense : bool
         The map is the network's input with every channel present.
     entries : int

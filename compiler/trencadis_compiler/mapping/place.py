@@ -113,13 +113,13 @@ def place(
     core : CoreConfig
         Where.
     density : mapping of str to float, optional
-        For layers whose activations are sparse by ReLU alone: the part that is not zero.
+        Density for layers whose activations are sparse by ReLU alone: the part that is not zero.
     planner : Planner, optional
-        Of plans, where networks that share layers are placed one after the other.
+        Makes the plans, where networks that share layers are placed one after the other.
     thorough : bool
         Search for better packings than those that are found quickly.
     progress : callable
-        Told about each layer that is packed, unless `planner` tells somebody else.
+        Called with a message for each packed layer; not used with `planner`.
 
     Raises
     ------

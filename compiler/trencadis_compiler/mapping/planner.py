@@ -27,9 +27,9 @@ class Planner:
     Attributes
     ----------
     effort : Effort
-        For each packing.
+        Effort for each packing.
     progress : callable
-        Told about each layer that is packed.
+        Called with a message for each packed layer.
     """
 
     effort: Effort = FULL_EFFORT

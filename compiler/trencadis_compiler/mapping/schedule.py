@@ -50,11 +50,11 @@ class EngineSchedule:
     Attributes
     ----------
     turns : tuple of Turn
-        In order.
+        Turns, in order.
     period : float
         Cycles from sample group to sample group in steady state.
     waiting : float
-        Of these, cycles spent waiting for maps.
+        Cycles of these spent waiting for maps.
     exact : bool
         In steady state, no wait is for a map to be complete, of which only a bound is known.
     """
@@ -79,7 +79,7 @@ class Schedule:
     static : bool
         The period does not depend on the data, and is exact.
     limit : str
-        What the period is that of, in words.
+        Description of what limits the period.
     """
 
     engines: tuple[EngineSchedule, ...]
@@ -102,7 +102,7 @@ def schedule(placement: Placement) -> Schedule:
         "loading of the input between its uses": cycles.refilling,
         "k-WTA over whole layers": cycles.selecting,
         "handing maps from engine to engine": cycles.handover,
-        "writing of activations, one a cycle": cycles.writing,
+        "writing of activations, one per cycle": cycles.writing,
     }
     periods = planned | held_up
     limit = max(periods, key=lambda name: periods[name])  # of equals the first

@@ -97,9 +97,9 @@ def smallest_memories(core: CoreConfig, network: Network) -> tuple[CoreConfig, S
     Returns
     -------
     core : CoreConfig
-        With its memories.
+        Core with its memories.
     schedule : Schedule
-        Of the network there.
+        Schedule of the network there.
 
     Raises
     ------

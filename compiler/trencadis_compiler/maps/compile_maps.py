@@ -66,7 +66,7 @@ class CompiledMaps:
 
     @property
     def report(self) -> Mapping[str, Any]:
-        """What there is to say about it; JSON-ready."""
+        """Report about it; JSON-ready."""
         return self.overlay.report
 
 
@@ -76,7 +76,7 @@ def whole_chain(graph: Graph, chains: Mapping[str, Chain], final: frozenset[str]
     Parameters
     ----------
     graph : Graph
-        As the model has it.
+        Graph as the model has it.
     chains : mapping of str to Chain
         Those that outputs depend on, by the tensor that they make.
     final : set of str
@@ -110,7 +110,7 @@ def whole_chain(graph: Graph, chains: Mapping[str, Chain], final: frozenset[str]
 
 
 def _branches(graph: Graph, tensor: str) -> bool:
-    """Whether a float tensor is, but for bounds, what a node makes of several maps."""
+    """Tell whether a float tensor is, but for bounds, what a node makes of several maps."""
     node = graph.producer(tensor)
     while node is not None and node.op_type in BOUNDS:
         node = graph.producer(node.inputs[0])
@@ -180,11 +180,11 @@ def compile_maps(
     network : MapNetwork
         The network.
     board : Board
-        What to compile for.
+        Target board.
     profile : array, optional
         Inputs of the model, to predict cycles with; of many, the first ones.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------
@@ -247,7 +247,7 @@ def compile_map_chains(
 
 
 def _densities(network: MapNetwork) -> dict[str, float]:
-    """What is taken of maps that end at zero: about half of their values."""
+    """Assumed density of maps that end at zero: about half of their values."""
     found = {}
     for step in network.steps:
         quantisation = network.values[step.target].quantisation
@@ -263,7 +263,7 @@ def _densities(network: MapNetwork) -> dict[str, float]:
 
 
 def _inner_maps(network: MapNetwork) -> tuple[MapFormat, ...]:
-    """What steps but the last one make, in order; names of those that equal no tensor are empty."""
+    """Maps made by all steps but the last, in order; those that equal no tensor have no name."""
     found = []
     for step in network.steps[:-1]:
         value = network.values[step.target]
@@ -289,7 +289,7 @@ def _plain(value: MapValue) -> Value:
 
 
 def _output_format(placement: MapPlacement, kernel: KernelConfig) -> OutputFormat:
-    """How the host reads the rows of the output map."""
+    """Format by which the host reads the rows of the output map."""
     network = placement.network
     value, address = network.output, placement.addresses[network.target]
     # A concatenation is the target of no step.

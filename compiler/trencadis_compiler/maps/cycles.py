@@ -17,7 +17,7 @@ OVERHEAD = 34
 
 @dataclass(frozen=True)
 class LayerCycles:
-    """What a layer takes.
+    """Cycles of a layer, by cause.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class LayerCycles:
 
     @property
     def limit(self) -> str:
-        """What bounds it."""
+        """The cause that takes most of its cycles."""
         return max(self.limits, key=lambda name: self.limits[name])
 
 

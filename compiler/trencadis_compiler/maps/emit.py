@@ -127,7 +127,7 @@ def layer_records(placement: MapPlacement) -> list[dict[str, int]]:
 
 
 def _window(placement: MapPlacement, step: MapStep) -> dict[str, int]:
-    """How a step walks over the map that it reads."""
+    """Fields for the walk of a step over the map that it reads."""
     source = placement.addresses[step.source]
     _, rows, columns = placement.network.values[step.source].shape
     _, out_rows, out_columns = placement.network.values[step.target].shape
@@ -160,7 +160,7 @@ def _window(placement: MapPlacement, step: MapStep) -> dict[str, int]:
 
 
 def _ends(placement: MapPlacement, step: MapStep) -> dict[str, int]:
-    """Where a step writes, and the map that it adds."""
+    """Addresses at which a step writes, and the map that it adds."""
     target = placement.addresses[step.target]
     found = {"out_base": target.base, "out_step": target.step}
     if step.second:

@@ -17,9 +17,9 @@ from trencadis_compiler.ir.network import Layer, Quantisation, TensorInfo
 from trencadis_compiler.ir.network import Network as ChainNetwork
 from trencadis_compiler.maps.add import add_parameters
 from trencadis_compiler.maps.network import MapNetwork, MapStep, MapValue, Window
+from trencadis_compiler.passes.base.shapes import padding, window
 from trencadis_compiler.passes.build_network import build_network
 from trencadis_compiler.passes.grow_chains import Chain
-from trencadis_compiler.passes.shapes import padding, window
 from trencadis_format.models.requantise_parameters import InexactError
 
 __all__ = ["BOUNDS", "lower_chain", "lower_graph"]
@@ -50,7 +50,7 @@ def lower_graph(graph: Graph, chains: Mapping[str, Chain], target: str) -> MapNe
     graph : Graph
         The graph as the model has it.
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     target : str
         The tensor.
 

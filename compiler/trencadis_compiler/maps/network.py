@@ -21,7 +21,7 @@ class MapValue:
     name : str
         The tensor of the model that it equals.
     shape : (channels, rows, columns)
-        Of the map.
+        Shape of the map.
     quantisation : Quantisation or None
         How keys are read; None for sums.
     tensor : TensorInfo
@@ -57,13 +57,13 @@ class MapStep:
     Attributes
     ----------
     name : str
-        Of the node it came from.
+        Name of the node it came from.
     source, target : str
         Names of the maps that it reads and makes.
     layer : Layer or None
         What is multiplied; None for a step that takes largest keys.
     window : Window
-        Of such a step.
+        Window of such a step.
     second : str
         A map that is added; empty if there is none.
     add : mapping of str to int
@@ -83,7 +83,7 @@ class MapStep:
 
     @property
     def raw(self) -> bool:
-        """Whether it gives sums."""
+        """True if it gives sums."""
         return self.layer is not None and self.layer.requantised is None
 
 
@@ -94,7 +94,7 @@ class MapNetwork:
     Attributes
     ----------
     name : str
-        Of the model.
+        Name of the model.
     values : mapping of str to MapValue
         All maps by name.
     steps : tuple of MapStep

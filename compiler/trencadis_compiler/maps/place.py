@@ -1,4 +1,4 @@
-"""Where the maps of a network are in the map memory, and how its layers use the array."""
+"""Placement of a network on a map engine: its maps in the map memory, its layers on the array."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -41,7 +41,7 @@ class MapAddress:
 
 @dataclass(frozen=True)
 class LayerShape:
-    """How the kernels of a layer are spread over passes, beats and tiles.
+    """Spread of the kernels of a layer over passes, beats and tiles.
 
     Kernel k has the place k: pass, beat and tile one after the other.
 
@@ -111,7 +111,7 @@ class LayerShape:
 
     @cached_property
     def _one_row(self) -> bool:
-        """Whether every weight is in the row of channels of its kernel's pass."""
+        """Tell whether every weight is in the row of channels of its kernel's pass."""
         place = self.places[self._channel]
         return bool((place // self.config.row_values == self.pass_of).all())
 
@@ -158,7 +158,7 @@ class LayerShape:
 
     @cached_property
     def copy_of(self) -> Array:
-        """Which of the weights of a tile that meet the same value each is."""
+        """Number of each weight among those of its tile that meet the same value."""
         key = self._of_tile
         order = np.argsort(key, kind="stable")
         ordered = key[order]
@@ -184,9 +184,9 @@ class MapPlacement:
     config : MapConfig
         The engine.
     addresses : mapping of str to MapAddress
-        By map.
+        Addresses by map.
     shapes : tuple of LayerShape or None
-        By step; None for those that multiply nothing.
+        Shapes by step; None for those that multiply nothing.
     map_rows, weight_rows, requantise_rows, tables : int
         What it takes.
     """
@@ -201,7 +201,7 @@ class MapPlacement:
     tables: int
 
     def check(self) -> None:
-        """Whether the engine's memories hold it.
+        """Check that the engine's memories hold it.
 
         Raises
         ------

@@ -37,7 +37,7 @@ HELD_STEPS = 3
 
 @dataclass(frozen=True)
 class Played:
-    """What given samples take.
+    """Cycles that given samples take.
 
     Attributes
     ----------

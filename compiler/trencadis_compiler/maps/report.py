@@ -1,4 +1,4 @@
-"""What the compiler has to say about a network on a map engine."""
+"""The report of a network on a map engine."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -137,7 +137,7 @@ def pack(
     depth : int
         Most non-zeros of a tile in a row.
     seed : int
-        Of the search; the same seed gives the same tiles.
+        Seed of the search; the same seed gives the same tiles.
     effort : Effort
         How long the search goes on.
 

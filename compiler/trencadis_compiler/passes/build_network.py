@@ -10,8 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from trencadis_compiler.ir.network import Layer, Network, Pool, TensorInfo, Value
-from trencadis_compiler.passes.functions import MAX_KEY
-from trencadis_compiler.passes.state import ActivationMap
+from trencadis_compiler.passes.base.functions import MAX_KEY
+from trencadis_compiler.passes.base.state import ActivationMap
 
 __all__ = ["at_cut", "at_end", "build_network", "source_tensor", "tensor_of"]
 
@@ -22,7 +22,7 @@ def build_network(name: str, maps: Sequence[ActivationMap]) -> Network:
     Parameters
     ----------
     name : str
-        Of the model.
+        Name of the model.
     maps : sequence of ActivationMap
         One per layer, as a device holds them.
     """

@@ -15,12 +15,12 @@ from dataclasses import dataclass, replace
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.importer.graph import TABLE, Graph, Node
 from trencadis_compiler.ir.network import Quantisation, TensorInfo
+from trencadis_compiler.passes.base.context import Context, resolved
+from trencadis_compiler.passes.base.operator import check_node
+from trencadis_compiler.passes.base.state import AXES, ActivationMap, Opaque, State
 from trencadis_compiler.passes.build_network import tensor_of
-from trencadis_compiler.passes.context import Context, resolved
-from trencadis_compiler.passes.operator import check_node
 from trencadis_compiler.passes.operators import OPERATORS
 from trencadis_compiler.passes.rules.quantisers import REAL
-from trencadis_compiler.passes.state import AXES, ActivationMap, Opaque, State
 
 __all__ = ["Chain", "Growth", "grow_chains"]
 
@@ -54,7 +54,7 @@ class Growth:
     Attributes
     ----------
     chains : mapping of str to Chain
-        By the tensor that they make.
+        Chains by the tensor that they make.
     reasons : mapping of str to Unsupported
         Why nodes are not part of any chain, by the node's name, in the graph's order.
     """

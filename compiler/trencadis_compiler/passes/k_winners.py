@@ -21,7 +21,7 @@ import numpy as np
 
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.importer.graph import K_WINNERS, Graph, Node
-from trencadis_compiler.passes.operator import (
+from trencadis_compiler.passes.base.operator import (
     Attribute,
     array,
     check_node,
@@ -98,7 +98,7 @@ class _Pattern:
         self._like: set[str] = set()
 
     def where(self, node: Node) -> Node | None:
-        """`Where(mask, data, 0)`."""
+        """The form `Where(mask, data, 0)`."""
         if node.op_type != "Where" or not self._filled(node.inputs[2], 0):
             return None
         return self._masked(node, mask=node.inputs[0], data=node.inputs[1])

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from trencadis_compiler.importer.graph import K_WINNERS, TABLE
-from trencadis_compiler.passes.operator import Operator
+from trencadis_compiler.passes.base.operator import Operator
 from trencadis_compiler.passes.rules import (
     affine,
     average,

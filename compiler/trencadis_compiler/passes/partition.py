@@ -52,7 +52,7 @@ def partition(
     Parameters
     ----------
     graph : Graph
-        As the model has it.
+        Graph as the model has it.
     chains : mapping of str to Chain
         Chains that the device holds, by the tensor that they make.
     reasons : mapping of str to Unsupported

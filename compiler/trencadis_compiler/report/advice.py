@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 
 from trencadis_boards import Board, BoardError, load_board
-from trencadis_compiler.cut_segment import CompiledPieces
+from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Layer, Network, Winners
-from trencadis_compiler.mapping.cut.plan_cut import plan_cut
 from trencadis_compiler.mapping.place import place
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import schedule
 from trencadis_compiler.report.deadline import OutOfTime, limited
-from trencadis_compiler.segment import CompiledSegment
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.config import CoreConfig, KernelConfig
 from trencadis_format.layer_tables import Selection
 
@@ -105,9 +105,9 @@ def advise(
     segments : sequence of CompiledSegment or CompiledPieces
         The overlay's share of the network.
     board : Board
-        What it was compiled for.
+        Target board.
     planner : Planner
-        With the packings that were found.
+        Planner with the packings that were found.
     budget_s : float
         Seconds after which no more changes are tried.
     progress : callable

@@ -4,12 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from trencadis_boards import BoardError, board_names, load_board
-from trencadis_compiler.cut_segment import CompiledPieces
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.report.advice import cycles_on
 from trencadis_compiler.report.deadline import OutOfTime, limited
-from trencadis_compiler.segment import CompiledSegment
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment
 
 __all__ = ["compare_boards"]
 
@@ -29,7 +29,7 @@ def compare_boards(
     segments : sequence of CompiledSegment or CompiledPieces
         The overlay's share of the network, as it was compiled for one board.
     planner : Planner
-        With the packings that were found.
+        Planner with the packings that were found.
     progress : callable
         Called with a short message before each board.
     """

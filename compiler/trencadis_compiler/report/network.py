@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from trencadis_boards import Board
-from trencadis_compiler.cut_segment import CompiledPieces
 from trencadis_compiler.importer.graph import Graph
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.report.drawn_nodes import drawn_nodes
 from trencadis_compiler.report.multiplications import multiplications
-from trencadis_compiler.segment import CompiledSegment
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.compiled import HostSegment, Segment
 
 __all__ = ["network_report", "overlay_share"]

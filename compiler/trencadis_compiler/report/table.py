@@ -8,6 +8,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trencadis_compiler.report.shown_names import last_name, with_last_names
+
 __all__ = ["render_report"]
 
 Report = Mapping[str, Any]
@@ -17,6 +19,9 @@ MAX_NAME = 24
 
 MAX_REASON = 300
 """Characters of a reason that are shown."""
+
+MIN_ZEROS = 0.05
+"""Share of weights that are zero of which a sentence is worth it."""
 
 MAX_LAYERS = 40
 """Layers that are shown; of more, those with the most cycles."""
@@ -52,12 +57,12 @@ def _table(*headings: tuple[str, str]) -> Table:
 
 
 def _truth(report: Report) -> Iterator[RenderableType]:
-    """How fast it is end to end, onnxruntime beside it, and what each sparsity buys."""
+    """Speed end to end, onnxruntime beside it, and the gain of each sparsity."""
     table = _table(("", LEFT), ("latency", RIGHT), ("inferences/s", RIGHT), ("", LEFT))
     ours, native = report["inferences_per_s"], report["onnxruntime_inferences_per_s"]
     if report["cycles"]:
         table.add_row(
-            Text(f"{_printable(report['board'])}, end to end"),
+            "overlay, end to end",
             _seconds(report["latency_s"]),
             _count(ours),
             "modelled",
@@ -90,9 +95,13 @@ def _cycles(report: Report) -> RenderableType:
     table.add_row("cycles per inference", *map(_count, (dense, sparse, both)))
     if dense:
         table.add_row("times as fast as dense", "", f"{dense / sparse:.2f}", f"{dense / both:.2f}")
-    if not report.get("pieces") and all("pieces" not in layer for layer in report["layers"]):
-        return table
-    note = "Dense, sparse weights: in memories that hold all. As compiled: cut into pieces."
+    note = "Dense, sparse weights: predicted for memories that hold all."
+    if report.get("pieces") or any("pieces" in layer for layer in report["layers"]):
+        note += " As compiled: cut into pieces."
+    zeros = 1 - report["nonzero_weights"] / report["weights"] if report["weights"] else 0.0
+    if dense and zeros >= MIN_ZEROS:
+        bought = f"makes the array {dense / sparse:.2f} times as fast"
+        note += f"\n{zeros:.0%} of the weights are zero, which {bought}."
     return Group(table, Text(note))
 
 
@@ -125,7 +134,7 @@ def _layers(report: Report) -> RenderableType:
                 table.add_row(engine + other["what"], *[""] * 5, _count(other["cycles"]), "")
     legend = (
         "weights, inputs: the part that is not zero. tiles: number x kernels per tile,\n"
-        "rows where kernels collide. use: of the multipliers. ~: depends on the data.\n"
+        "/rows where kernels collide. use: of the multipliers. ~: depends on the data.\n"
     )
     return Group(table, Text(legend))
 
@@ -137,7 +146,7 @@ def _add_layer(table: Table, layer: Mapping[str, Any]) -> None:
         "x".join(map(str, layer["output_shape"])),
         f"{layer['nonzeros'] / layer['weights']:.0%}",
         f"{layer['input_entries'] / layer['input_channels']:.0%}",
-        f"{layer['tiles']}x{layer['kernels_per_tile']}" + (f", {rows} rows" if rows > 1 else ""),
+        f"{layer['tiles']}x{layer['kernels_per_tile']}" + (f"/{rows}" if rows > 1 else ""),
         f"{layer['packing_efficiency']:.0%}",
         _count(layer["cycles"]) + ("" if layer["static"] else "~"),
         f"{layer['multiplier_use']:.0%}",
@@ -168,7 +177,7 @@ def _chain(report: Report) -> bool:
 
 
 def _summary(report: Report) -> str:
-    """What is multiplied, and what limits the speed."""
+    """Products, and the limit of the speed."""
     period = report["cycles_per_word"]
     if not period:
         return "Nothing runs on the overlay.\n"
@@ -184,7 +193,7 @@ def _summary(report: Report) -> str:
 
 
 def _advice(report: Report) -> Iterator[RenderableType]:
-    """What would buy more: the layer, why its zeros are lost, the change and its gain."""
+    """Advice: the layer, why its zeros are lost, the change and its gain."""
     if "advice" not in report or not report["cycles"]:
         return
     if not report["advice"]:
@@ -204,7 +213,7 @@ def _advice(report: Report) -> Iterator[RenderableType]:
 
 
 def _segments(report: Report) -> list[RenderableType]:
-    """What runs where, if not all of it runs on the overlay."""
+    """Places of the segments, if not all of them run on the overlay."""
     segments = report.get("segments", [])
     if all(segment["place"] == "overlay" for segment in segments) and len(segments) < 2:
         return []
@@ -220,7 +229,7 @@ def _segments(report: Report) -> list[RenderableType]:
 
 
 def _notes(report: Report) -> list[RenderableType]:
-    """What a user must know before trusting the result."""
+    """Notes to read before trusting the result."""
     notes = list(report.get("quantised", {}).get("notes", ()))
     if unverified := report.get("verified", {}).get("reason"):
         notes.append(f"not verified: {unverified}")
@@ -242,15 +251,14 @@ def _seconds(seconds: float | None) -> str:
 
 
 def _short(reason: str) -> str:
+    """A reason with the names in it as `_short_name` has them, shortened at its end."""
+    reason = with_last_names(reason)
     return reason if len(reason) <= MAX_REASON else reason[: MAX_REASON - 3] + "..."
 
 
 def _short_name(name: str, most: int = MAX_NAME) -> str:
-    """The end of a long name, which tells more than its beginning.
-
-    Converters join the names of nodes that they merge by semicolons: the last is taken.
-    """
-    name = name.rpartition(";")[2] or name
+    """The end of a long name, which tells more than its beginning."""
+    name = last_name(name)
     return name if len(name) <= most else f"..{name[2 - most :]}"
 
 

@@ -7,15 +7,16 @@ from typing import Any
 import onnx
 
 from trencadis_boards import Board
-from trencadis_compiler.cut_segment import CompiledPieces
+from trencadis_compiler.cutting.baselines import predict_baselines
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.mapping.baselines import predict_baselines
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.report.advice import advise
 from trencadis_compiler.report.cost import link_seconds, overlay_seconds
+from trencadis_compiler.report.map_advice import advise_maps, dense_maps
 from trencadis_compiler.report.measure import host_seconds, model_seconds
-from trencadis_compiler.segment import CompiledSegment
+from trencadis_compiler.segments.cut_segment import CompiledPieces
+from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.compiled import Segment
 
 __all__ = ["truth"]
@@ -40,11 +41,11 @@ def truth(
     segments : sequence of Segment
         All segments, in order.
     board : Board
-        What was compiled for.
+        Target board.
     model : ModelProto
         The whole model, as onnxruntime runs it.
     planner : Planner
-        With the packings that were found.
+        Planner with the packings that were found.
     advice_s : float
         Seconds that may be spent on trying changes; 0 for none.
     progress : callable
@@ -84,8 +85,13 @@ def truth(
     }
     advice: list[dict[str, Any]] = []
     if advice_s:
+        # A core has either list engines or a map engine.
+        maps = [segment for segment in overlays if isinstance(segment, CompiledMaps)]
         listed = [segment for segment in overlays if not isinstance(segment, CompiledMaps)]
-        advice = advise(listed, board, planner, budget_s=advice_s, progress=progress)
+        if maps:
+            advice = advise_maps(maps, budget_s=advice_s, progress=progress)
+        else:
+            advice = advise(listed, board, planner, budget_s=advice_s, progress=progress)
     return {**figures, "advice": advice, "verdict": _verdict(figures, board)}
 
 
@@ -96,7 +102,7 @@ def _baselines(
     dense = sparse = 0.0
     for segment in overlays:
         if isinstance(segment, CompiledMaps):
-            dense += segment.dense_cycles
+            dense += dense_maps(segment)
             sparse += segment.dense_cycles
             continue
         try:

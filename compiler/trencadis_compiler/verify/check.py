@@ -64,7 +64,7 @@ def check_compiled(
     inputs : mapping of str to array, optional
         Inputs; random ones if they are left out.
     progress : callable
-        Told about each step.
+        Called with a message at each step.
 
     Raises
     ------
@@ -114,7 +114,7 @@ def judge_compiled(compiled: Compiled, held: Mapping[str, Array]) -> Judgement:
         model,
         known,
         host=host_tensors(network, known),
-        aside=twice_made(network) & known.keys(),
+        aside=twice_made(network, known),
     )
 
 

@@ -95,7 +95,7 @@ def unpack_entries(
     packed : uint32 array, shape (samples, entries)
         `INPUT_ENTRY`.
     shape : (positions, channels)
-        Of a sample.
+        Shape of a sample.
     zero_key : int
         Key of the value zero.
 

@@ -19,9 +19,9 @@ def reordered(
     ----------
     keys : int64 array, shape (groups, requantisers)
         Groups as they leave the requantisers.
-    scatter : sequence of `scatter_record` fields, one a group
+    scatter : sequence of `scatter_record` fields, one per group
         Where the keys of a group go.
-    gather : sequence of `gather_record` fields, one a row
+    gather : sequence of `gather_record` fields, one per row
         Where the activations of a row come from.
 
     Returns

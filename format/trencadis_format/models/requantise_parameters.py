@@ -7,7 +7,7 @@ the integer sum it has at most 256 steps. `thresholds` finds where they are, wit
 `floor((m*sum + c) / 2**s)` has every one of these steps at exactly the same sum, and proves it.
 
 The steps of such a function are a digital straight line: lines that agree on 255 steps may differ
-in slope by about 2**-16 sums a step, so a multiplier of 32 bits is enough for all but contrived
+in slope by about 2**-16 sums per step, so a multiplier of 32 bits is enough for all but contrived
 scales. The nearest multipliers are tried first, then the one that leaves the offset most room.
 """
 

@@ -63,7 +63,7 @@ class Statistics:
     cycles : int or None
         Cycles from start to the last output written; None if the device does not count.
     load_cycles : int or None
-        Of these, cycles spent on loading the image.
+        Cycles of these spent on loading the image.
     output_interval : float or None
         Cycles per sample from the first one out to the last. Of few samples it is less than in
         steady state, for a run ends with samples of which only late layers are left: see
@@ -101,7 +101,7 @@ class DeviceOptions:
     timeout_s : float
         Seconds without a result after which a run has failed.
     progress : callable
-        Told, in a few words, about each step that takes time.
+        Called with a short message before each long step.
     threads : int or None
         Threads that compute; None for one per core.
     kernel_dir : Path or None
@@ -121,7 +121,7 @@ class DeviceOptions:
         Parameters
         ----------
         digest : int
-            Of the configuration.
+            Digest of the configuration.
 
         Raises
         ------

@@ -41,7 +41,7 @@ def step_layout() -> data.StructLayout:
 def beat_layout(config: EngineConfig) -> data.StructLayout:
     """Sums that leave the array in a cycle, and what they are.
 
-    `sums`: one a column. `beat`: kernel ID within the tile (0 with adder trees). `vector_end`:
+    `sums`: one per column. `beat`: kernel ID within the tile (0 with adder trees). `vector_end`:
     the vector's last beat. `layer`, `pool_first`, `pool_last`: as in `step_layout`.
     """
     return data.StructLayout(
@@ -64,7 +64,7 @@ class ArraySignature(wiring.Signature):
     step : In(step_layout)
         What the operands are.
     values : In(array of signed(VALUE_BITS))
-        Activations, one a lane; 0 in a cycle without operands.
+        Activations, one per lane; 0 in a cycle without operands.
     weights : In(array)
         Rows of the lanes' weight memories.
     valid : Out(1)

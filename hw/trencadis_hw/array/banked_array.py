@@ -153,7 +153,7 @@ class BankedArray(wiring.Component):
         Returns
         -------
         sums
-            By group and tile.
+            Sums by group and tile.
         """
         config = self._config
         sums: list[list[Signal]] = []

@@ -17,7 +17,7 @@ class PairMultiplier(wiring.Component):
     apart. A negative low product borrows from the high one; the borrow is handed on in
     `high_carry`, for the adder that follows to add. The packing is that of AMD's white paper WP486.
 
-    Latency 3 cycles, one pair of products a cycle.
+    Latency 3 cycles, one pair of products per cycle.
 
     Members
     -------
@@ -30,7 +30,7 @@ class PairMultiplier(wiring.Component):
     low_product, high_product : Out(signed(PRODUCT_BITS))
         `low * value`, and `high * value` short of `high_carry`.
     high_carry : Out(1)
-        To be added to `high_product`.
+        High carry to be added to `high_product`.
     """
 
     latency = MULTIPLY_LATENCY

@@ -12,7 +12,7 @@ __all__ = ["ImageLoader"]
 
 
 class ImageLoader(wiring.Component):
-    """Put the blocks of an image, a 32-bit word a cycle, on the load bus.
+    """Put the blocks of an image, a 32-bit word per cycle, on the load bus.
 
     Only images whose first block names this kernel's configuration are let through; blocks that
     make no sense end the loading.

@@ -52,7 +52,7 @@ def delay(m: Module, value: Value, cycles: int, *, name: str, registers: bool = 
 class Queue(wiring.Component):
     """First in, first out, in distributed memory.
 
-    Latency 1 cycle, one payload a cycle.
+    Latency 1 cycle, one payload per cycle.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ class Queue(wiring.Component):
 class RegisterSlice(wiring.Component):
     """A stage in which valid, payload and ready are all registered (a skid buffer).
 
-    Latency 1 cycle, one payload a cycle.
+    Latency 1 cycle, one payload per cycle.
 
     Parameters
     ----------

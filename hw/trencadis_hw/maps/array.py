@@ -43,7 +43,7 @@ class MapArray(wiring.Component):
     begin, flush : In(1)
         The layer begins; read all accumulators, so that what is in them is forgotten.
     flushed : Out(1)
-        That has been done; one cycle.
+        High for the one cycle in which that has been done.
     valid, issue, row : In
         A row of the map, and what it is.
     room : Out(1)
@@ -144,7 +144,7 @@ class MapArray(wiring.Component):
         return lanes
 
     def _completed(self, m: Module, lane: MapLane, number: int, drained: Signal) -> Value:
-        """Whether a lane has completed the oldest step, its products included."""
+        """High if a lane has completed the oldest step, its products included."""
         shift = Signal(COMPLETED_DELAY, name=f"completed_{number}")
         steps = Signal(range(BANKS + 1), name=f"steps_{number}")
         m.d.sync += [

@@ -121,7 +121,7 @@ class MapCore(wiring.Component):
         m.d.comb += [feeder.feed.eq(self.feed), packer.feed.eq(self.feed)]
 
     def _write(self, m: Module, memory: MapMemory, feeder: MapFeeder, finish: FinishRows) -> None:
-        """Who writes the map memory: the clearing, a sample that arrives, or a layer."""
+        """Arbiter of writes to the map memory: the clearing, a sample that arrives, or a layer."""
         clearing = Signal()
         address = Signal(range(self._engine.map_rows))
         m.d.sync += address.eq(address + 1)

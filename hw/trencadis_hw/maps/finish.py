@@ -1,4 +1,4 @@
-"""What happens to a row before it is written: a second map is added, a table is looked up."""
+"""The last steps of a row before it is written: addition of a second map, look-up in a table."""
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
@@ -124,7 +124,7 @@ class FinishRows(wiring.Component):
         return Cat(*keys)
 
     def _look_up(self, m: Module, row: Value) -> Value:
-        """What the layer's table gives for every key."""
+        """Values of the layer's table, for every key."""
         config = self._config
         table = LoadedTable(
             TABLE,
@@ -143,7 +143,7 @@ class FinishRows(wiring.Component):
         return Cat(*keys)
 
     def _address(self, m: Module, valid: Value) -> None:
-        """Where rows are written: those of a position side by side, then the next position."""
+        """Write address: rows of a position side by side, then the next position."""
         layer = self.layer
         address, origin = Signal.like(layer.out_base), Signal.like(layer.out_base)
         row, pass_ = Signal.like(layer.step_rows), Signal.like(layer.passes)

@@ -182,7 +182,7 @@ class Walk(wiring.Component):
         slot_first: Signal,
         slot_last: Signal,
     ) -> None:
-        """Where the position that is read lies, in its window and in the map."""
+        """Coordinates of the position that is read, in its window and in the map."""
         layer = self.layer
         firsts, lasts, insides = [], [], []
         moves = {

@@ -42,7 +42,7 @@ class Emitter(wiring.Component):
     load_bits : int
         Width of the load bus.
     target : Target
-        Of its table in images: that of the layers, or of the input.
+        Table in images: that of the layers, or of the input.
 
     Members
     -------

@@ -27,11 +27,11 @@ def pooled_layout(config: EngineConfig, batch_lanes: int) -> data.StructLayout:
 class Pool(wiring.Component):
     """Keep, for every kernel and column, the largest sum of a pooling window.
 
-    The steps of a window follow each other, so one memory row a kernel is enough; where a step is
+    The steps of a window follow each other, so one memory row per kernel is enough; where a step is
     one beat, the maxima that are given are all there is to keep. Requantisation does not decrease,
     so the maximum of sums is the maximum of keys, at a fraction of the requantisers' work.
 
-    Latency 1 cycle, one beat a cycle.
+    Latency 1 cycle, one beat per cycle.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ def count_ones(bits: Sequence[Value]) -> Value:
 class DigitCounter(wiring.Component):
     """Count the candidates of a vector by one digit and find that digit of the k-th largest.
 
-    Latency from the last row to `found_valid`: 4 cycles, one row a cycle, vectors back to back.
+    Latency from the last row to `found_valid`: 4 cycles, one row per cycle, vectors back to back.
 
     Parameters
     ----------

@@ -27,7 +27,7 @@ __all__ = ["StreamSelector"]
 VECTORS = 32
 """Vectors that may be in the selector."""
 PENDING = 8
-"""Vectors whose digit a stage may be looking for, or have found: enough for one a cycle."""
+"""Vectors whose digit a stage may be looking for, or have found: enough for one per cycle."""
 
 
 def _found_layout(most: int, digits: int) -> data.StructLayout:
@@ -110,7 +110,7 @@ def _first(digits: Value, count: int) -> Value:
 
 
 class StreamSelector(wiring.Component):
-    """k-WTA over vectors of up to `select_rows` rows, one row a cycle, vectors back to back.
+    """k-WTA over vectors of up to `select_rows` rows, one row per cycle, vectors back to back.
 
     Exact winners go to the lowest index among equals. Latency from the last row of a vector to its
     first row on `o`: 5 cycles a digit and 2, plus the vector's rows in every stage but the first.

@@ -64,9 +64,9 @@ class WordPortSignature(wiring.Signature):
 class AxiMemory(wiring.Component):
     """A memory of one write and one read port, shared by an AXI4 master and a word port.
 
-    The word port comes first. One beat a cycle; one burst at a time in each direction. Bursts must
-    be of whole beats with rising addresses, as `AxiReader` and `AxiWriter` make them; beats outside
-    the memory are answered with an error.
+    The word port comes first. One beat per cycle, one burst at a time in each direction. Bursts
+    must be of whole beats with rising addresses, as `AxiReader` and `AxiWriter` make them; beats
+    outside the memory are answered with an error.
 
     Parameters
     ----------

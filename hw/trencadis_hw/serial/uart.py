@@ -11,12 +11,12 @@ FRAME_BITS = 10
 """Start bit, data, stop bit."""
 
 MIN_DIVISOR = 3
-"""Fewer cycles a bit, and a receiver would not sample bits near their middle."""
+"""Fewer cycles per bit, and a receiver would not sample bits near their middle."""
 
 
 def _check_divisor(divisor: int) -> None:
     if not isinstance(divisor, int) or divisor < MIN_DIVISOR:
-        raise ValueError(f"divisor must be at least {MIN_DIVISOR} cycles a bit, not {divisor!r}")
+        raise ValueError(f"divisor must be at least {MIN_DIVISOR} cycles per bit, not {divisor!r}")
 
 
 class UartReceiver(wiring.Component):

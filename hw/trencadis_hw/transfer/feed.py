@@ -12,7 +12,7 @@ __all__ = ["Feeder"]
 
 
 class Feeder(wiring.Component):
-    """Write the keys of a packed input into the dense input, one a cycle.
+    """Write the keys of a packed input into the dense input, one per cycle.
 
     A sample is `beats` bus beats of keys, position by position, channels innermost. Padding around
     the map is skipped: it was cleared when the image was loaded.

@@ -15,6 +15,9 @@ __all__ = ["OPERATORS"]
 
 Reals = npt.NDArray[np.float64]
 
+FLUSHED = 2.0**-126
+"""Powers below the least normal float32 are 0 in runtimes whose vectors have no others."""
+
 
 def _number(number: float, dtype: np.dtype[Any]) -> Value:
     return real_value(np.array(float(np.float32(number))), dtype)
@@ -134,7 +137,7 @@ def _softmax(context: Context, node: Node, inputs: Inputs) -> Value:
     else:
         array = powers / total
         error = None if worst is None else array * np.expm1(np.minimum(2 * worst, 50))
-        terms = array * roundings
+        terms = array * roundings + FLUSHED / context.precision.unit(value.dtype)
     result = context.precision.result(array, value.dtype, error, None, terms=terms)
     return _shaped(result, shape)
 

@@ -30,7 +30,7 @@ def round_quotient(
     context : Context
         Decides what lies within its own error of a tie.
     name : str
-        Of the tensor that is divided.
+        Name of the tensor that is divided.
     value : Value
         The tensor.
     divisor : float64 array

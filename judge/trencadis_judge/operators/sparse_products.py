@@ -21,9 +21,9 @@ def sparse_product(
     precision : Precision
         Arithmetic.
     value : Value
-        Of shape (..., inputs).
+        Value of shape (..., inputs).
     matrix : SparseMatrix
-        Of shape (inputs, outputs), or its transpose if it is turned.
+        Matrix of shape (inputs, outputs), or its transpose if it is turned.
     turned : bool
         The matrix is (outputs, inputs).
     """

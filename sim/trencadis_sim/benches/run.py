@@ -223,7 +223,7 @@ def run_bench(
     work : Path
         Folder for the files of this run.
     seed : int
-        Of all that is random.
+        Seed of all that is random.
     only : sequence of str
         Benches to run, by how their names end; all by default.
 

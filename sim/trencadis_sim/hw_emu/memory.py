@@ -17,7 +17,7 @@ class DeviceMemory:
     Parameters
     ----------
     size_bytes : int
-        From address 0 to the end of the last bank.
+        Bytes from address 0 to the end of the last bank.
     """
 
     def __init__(self, size_bytes: int) -> None:

@@ -79,9 +79,9 @@ class KernelDescription:
     Attributes
     ----------
     name : str
-        Of the kernel.
+        Name of the kernel.
     arguments : tuple of Argument
-        In the order in which the host passes them.
+        Arguments, in the order in which the host passes them.
     data_bits : int
         Width of the master ports.
     address_bits : int

@@ -44,7 +44,7 @@ class ComputeUnit:
     Parameters
     ----------
     name : str
-        Of the compute unit.
+        Name of the compute unit.
     kernel : SimulatedRegisters
         The kernel.
     """

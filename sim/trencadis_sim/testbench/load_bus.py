@@ -19,7 +19,7 @@ async def load_rows(
     unit: int = 0,
     start: int = 0,
 ) -> None:
-    """Write packed rows, the first to row `start`; one row a cycle, all written on return."""
+    """Write packed rows, the first to row `start`; one row per cycle, all written on return."""
     ctx.set(bus.enable, 1)
     ctx.set(bus.target, target)
     ctx.set(bus.engine, engine)

@@ -100,9 +100,9 @@ class Source:
     payloads : iterable
         What to send, as `encode` takes it.
     stall : float
-        Probability of waiting in a cycle without offering a payload; 0 sends one a cycle.
+        Probability of waiting in a cycle without offering a payload; 0 sends one per cycle.
     seed : int
-        Of the stalls.
+        Seed of the stalls.
 
     Attributes
     ----------
@@ -144,9 +144,9 @@ class Sink:
     count : int
         Payloads to take before returning.
     stall : float
-        Probability of not being ready in a cycle; 0 takes one a cycle.
+        Probability of not being ready in a cycle; 0 takes one per cycle.
     seed : int
-        Of the stalls.
+        Seed of the stalls.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ class Unit:
     source : Path
         The file; its object has the same name with `.o`.
     flags : tuple of str
-        Of the compiler.
+        Flags of the compiler.
     """
 
     source: Path
@@ -116,7 +116,7 @@ def compile_units(
     directory : Path
         Where compilers run and objects are written.
     environment : mapping of str to str
-        Of the compilers.
+        Environment of the compilers.
     report : callable
         Told how many units are done.
     jobs : int, optional

@@ -144,7 +144,7 @@ class NoisyLine:
     one_in : int
         Bytes of which one is lost or damaged, on average; 0 for a good line.
     seed : int
-        Of what happens to which byte.
+        Seed of what happens to which byte.
     """
 
     def __init__(self, one_in: int = 0, seed: int = 0) -> None:

@@ -28,6 +28,18 @@ def test_networks_are_equal_or_refused(tmp_path: Path) -> None:
     assert sum(trial.numbers for trial in found.values()) > 500
 
 
+@pytest.mark.parametrize(
+    ("seed", "kind"),
+    [
+        (1341, Class.EQUAL),  # the host's copy of an input next to a tie is a step off the device's
+        (400473, Class.REFUSED),  # a batch normalisation makes what is no number
+    ],
+)
+def test_seeds_that_were_found(tmp_path: Path, seed: int, kind: Class) -> None:
+    found = try_network(seed, BOARD, tmp_path)
+    assert found.kind is kind, found.detail
+
+
 @pytest.mark.parametrize("kind", PARSERS)
 def test_damaged_files_are_read_or_refused(tmp_path: Path, kind: str) -> None:
     found = {seed: try_parser(kind, seed, tmp_path) for seed in range(12)}

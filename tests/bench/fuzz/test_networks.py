@@ -17,7 +17,7 @@ def network(seed: int) -> FuzzedNetwork:
 
 
 def outputs(made: FuzzedNetwork, model: onnx.ModelProto) -> tuple[bool, str]:
-    """Whether onnxruntime and the evaluator agree on a model, and its operators."""
+    """Agreement of onnxruntime and the evaluator on a model, and its operators."""
     judged = load_model(model)
     operators = sorted({node.proto.op_type for node in judged.nodes})
     info = model.graph.input[0].type.tensor_type.shape.dim[0]

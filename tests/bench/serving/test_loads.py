@@ -15,7 +15,7 @@ from trencadis_bench.serving.run import table
 from trencadis_bench.serving.servers import served
 from trencadis_format.errors import FailureError
 from trencadis_host import Session
-from trencadis_host.benchmark import random_inputs
+from trencadis_host.measure.benchmark import random_inputs
 
 # It is not imported, since it would replace the sockets and threads of all other tests.
 locust = pytest.mark.skipif(find_spec("locust") is None, reason="locust is not installed")

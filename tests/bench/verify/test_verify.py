@@ -14,7 +14,7 @@ from trencadis_bench.verify.cli import main
 from trencadis_bench.verify.verify import Agreement, verify
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.importer.quantise_float import QuantiseOptions
+from trencadis_compiler.importer.quantising.quantise_float import QuantiseOptions
 from trencadis_compiler.options import Options
 from trencadis_format.compiled import CompiledNetwork, Source
 from trencadis_format.errors import InputError

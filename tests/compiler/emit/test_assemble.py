@@ -7,14 +7,15 @@ import numpy as np
 import pytest
 from fixtures.small_networks import board, convolutions, map_output, relu_network
 
-from trencadis_compiler.compile import Compiled, compile_model, compile_network, import_model
+from trencadis_compiler.compile import Compiled, compile_model, import_model
 from trencadis_compiler.emit.assemble import assemble
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.ranges import reachable_sums
 from trencadis_compiler.exact.reference import layer_sums
 from trencadis_compiler.mapping.deal import Reading
 from trencadis_compiler.mapping.place import place
-from trencadis_compiler.report.summary import make_report
+from trencadis_compiler.segments.segment import compile_network
+from trencadis_compiler.segments.summary import make_report
 from trencadis_format.compiled import load_overlay
 from trencadis_format.layer_tables import PROGRAM, Emission
 from trencadis_format.tensors import pack_inputs, unpack_outputs
@@ -269,7 +270,7 @@ def pruned(w: Any, zeros: Any) -> Any:
         (True, 2, "weights are zero, but its tiles are 25% full: engine 0 of the board"),
         (True, 8, "88% of its weights are zero, but its dense input takes a cycle per value"),
     ],
-    ids=["colliding", "few", "one a cycle"],
+    ids=["colliding", "few", "one per cycle"],
 )
 def test_zeros_without_effect_get_a_hint(writer, own_row, kernels, hint) -> None:
     rows = np.arange(8)

@@ -117,12 +117,12 @@ def test_memories_take_the_input_and_the_layers_lists_in_turn(writer) -> None:
     assert compiled.schedule.period == (first.pitch + 1) + (8 + second.parts + 1)
     (engine,) = compiled.schedule.engines
     assert engine.period < compiled.schedule.period
-    assert compiled.schedule.limit == "writing of activations, one a cycle"
+    assert compiled.schedule.limit == "writing of activations, one per cycle"
 
 
 def test_a_map_is_handed_over_when_it_is_written(writer) -> None:
-    # The first layer is multiplied in few cycles, but its 64 activations a position are written one
-    # a cycle, into the only buffer there is room for.
+    # The first layer is multiplied in few cycles, but its 64 activations per position are written
+    # one per cycle, into the only buffer there is room for.
     w = writer(shape=(1, 12, 12))
     y = w.node("Conv", w.quantised("x"), w.integers(w.sparse(64, 1, 3, 3)))
     y = w.quantised(w.node("Clip", y, w.constant(2**-3, np.float32)), 2**-3, -128)

@@ -9,10 +9,9 @@ import pytest
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
-from trencadis_compiler.cut_segment import CompiledPieces, compile_pieces
+from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Network
-from trencadis_compiler.mapping.cut.plan_cut import plan_cut
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.packing.tiles import FULL_EFFORT
 from trencadis_compiler.report.advice import (
@@ -24,7 +23,8 @@ from trencadis_compiler.report.advice import (
     one_of,
     predicted_cycles,
 )
-from trencadis_compiler.segment import CompiledSegment, compile_network
+from trencadis_compiler.segments.cut_segment import CompiledPieces, compile_pieces
+from trencadis_compiler.segments.segment import CompiledSegment, compile_network
 
 Compiled = Callable[..., tuple[Path, Path]]
 
@@ -110,6 +110,7 @@ def test_a_wider_board_gains_what_it_says() -> None:
     assert advice["gain"] == today / (followed.cycles / large.clock_mhz) > 1.2
 
 
+@pytest.mark.slow
 def test_advice_for_a_network_in_pieces_gains_what_it_says() -> None:
     whole = unstructured(0.2)
     board = load_board("sim")

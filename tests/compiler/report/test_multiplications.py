@@ -1,4 +1,4 @@
-"""How many numbers a node multiplies."""
+"""Multiplications of a node."""
 
 from typing import Any
 

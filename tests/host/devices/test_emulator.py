@@ -61,5 +61,5 @@ def test_other_trees_do_not_split(make_case: Callable[..., Any], specs: Any) -> 
     overlay = paired_case(make_case, specs).overlay
     core = overlay.kernel.core
     trees = replace(core, engines=(replace(core.engines[0], routing="trees"),))
-    with pytest.raises(DeviceError, match="layer 0 of engine 0 cannot have two windows a step"):
+    with pytest.raises(DeviceError, match="layer 0 of engine 0 cannot have two windows per step"):
         Emulator(replace(overlay, kernel=replace(overlay.kernel, core=trees)))

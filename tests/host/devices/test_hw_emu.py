@@ -64,7 +64,7 @@ def card(opener) -> Iterator[EmulatedCard]:
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone, or only waits for its parent to notice."""
+    """Tell whether a process is gone, or only waits for its parent to notice."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:

@@ -29,7 +29,7 @@ def beats_of(image: bytes, bus_bits: int) -> list[int]:
 def load(
     image: bytes, *, bus_bits: int = 64, stall: float = 0.0, clear_cycles: int = 3
 ) -> tuple[list[Row], bool, int]:
-    """What an image puts on the bus, whether it is good, and how often the cores were cleared."""
+    """Writes of an image on the bus, its verdict, and how often the cores were cleared."""
     dut = ImageLoader(configuration=CONFIGURATION, bus_bits=bus_bits, load_bits=LOAD_BITS)
     rows: list[Row] = []
     clears = 0

@@ -201,7 +201,7 @@ def test_paired_steps_equal_model(
     "layers", [[POOLED], [WAITING, DENSE], [BACKWARDS, WAITING, POOLED]], ids=["1", "2", "3"]
 )
 def test_cycles_of_layers_and_rounds(config: EngineConfig, layers: list[dict[str, int]]) -> None:
-    """What the compiler predicts of layers that need not wait, exactly."""
+    """Layers that need not wait take exactly the predicted cycles."""
     surroundings = Surroundings(config, layers, stall=0.0)
     counts = [len(list(layer_issues(layer))) for layer in layers]
     surroundings.run(3 * sum(counts) + 1)

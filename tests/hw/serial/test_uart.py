@@ -75,7 +75,7 @@ def test_glitch_and_missing_stop_bit_give_no_byte() -> None:
 @pytest.mark.parametrize("divisor", [0, 2, 2.5])
 def test_divisor_must_be_possible(divisor: int) -> None:
     for kind in (UartReceiver, UartTransmitter):
-        with pytest.raises(ValueError, match="divisor must be at least 3 cycles a bit"):
+        with pytest.raises(ValueError, match="divisor must be at least 3 cycles per bit"):
             kind(divisor=divisor)
 
 

@@ -10,10 +10,10 @@ import pytest
 from tests.fixtures.cuts import run_cut
 from tests.fixtures.networks import KERNELS, LayerSpec, k_winners, network, random_network
 
+from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.ir.network import Pool
-from trencadis_compiler.mapping.cut.plan_cut import plan_cut
 from trencadis_compiler.mapping.place import place
 from trencadis_format.overlay import Overlay
 from trencadis_host.devices.protocol import DeviceOptions

@@ -54,7 +54,7 @@ def check_cycles(case: Any, build_dir: Path) -> None:
     planned = 24 / group * case.schedule.period
     if case.schedule.static:
         # Where in a burst the last beat falls, and long walks of lists that lanes own, make some
-        # cycles of difference in all, but not one a sample.
+        # cycles of difference in all, but not one per sample.
         assert abs(taken[1] - taken[0] - planned) <= 8
     else:
         # An expectation, from bounds of what a layer may wait for.

@@ -75,8 +75,8 @@ def test_images_is_another_name(load):
     [
         ({"labels": None}, {}, "it has the arrays features, class_names, split, old; it needs"),
         ({"features": np.zeros((60, 2, 3))}, {}, "images must be bytes"),
-        ({"features": np.uint8(3)}, {}, "labels must be integers, one an example"),
-        ({"labels": np.zeros(60)}, {}, "labels must be integers, one an example, not float64"),
+        ({"features": np.uint8(3)}, {}, "labels must be integers, one per example"),
+        ({"labels": np.zeros(60)}, {}, "labels must be integers, one per example, not float64"),
         ({"labels": np.zeros(59, int)}, {}, r"not int64 of shape \[59\]"),
         ({"labels": np.full(60, 3)}, {}, r"labels must be in 0\.\.2, one of 3 class_names, not 3"),
         ({"labels": np.full(60, -1)}, {}, r"labels must be in 0\.\.2"),

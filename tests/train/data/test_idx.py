@@ -92,6 +92,7 @@ def test_damaged_files_are_refused(tmp_path, data, message):
 @pytest.mark.parametrize(
     "data",
     [b"", b"plain", gzip.compress(WHOLE)[:-9], gzip.compress(WHOLE)[:-4] + b"aaaa"],
+    ids=["empty", "not packed", "truncated", "wrong size"],
 )
 def test_damaged_packed_files_are_refused(tmp_path, data):
     (tmp_path / "a.gz").write_bytes(data)
@@ -105,7 +106,7 @@ def test_damaged_packed_files_are_refused(tmp_path, data):
         (lambda f: (f / "t10k-labels-idx1-ubyte").unlink(), "there is no t10k-labels-idx1-ubyte"),
         (
             lambda f: (f / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros(5))),
-            r"the train files: labels must be one an image, not \[5\]",
+            r"the train files: labels must be one per image, not \[5\]",
         ),
         (
             lambda f: (f / "train-labels-idx1-ubyte").write_bytes(idx(np.zeros((100, 1)))),

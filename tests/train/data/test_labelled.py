@@ -24,7 +24,7 @@ def test_examples_are_chosen_in_order():
         (
             np.zeros((2, 3, 4), np.uint8),
             np.zeros(3, int),
-            r"labels must be one an image, not \[3\]",
+            r"labels must be one per image, not \[3\]",
         ),
     ],
 )

@@ -27,7 +27,7 @@ def sound(seed, samples=16_000):
 
 @pytest.fixture
 def folder(tmp_path):
-    """Six recordings a word, of three speakers; one validates, one tests."""
+    """Six recordings per word, of three speakers; one validates, one tests."""
     root = tmp_path / "speech"
     seed = 0
     for word in WORDS:

@@ -75,7 +75,7 @@ def test_refuses_masks_and_sets_of_other_shapes() -> None:
     layer = _linear()
     with pytest.raises(TrainingError, match=r"mask must have shape \[4, 6\], not \[6, 4\]"):
         layer.set_mask(np.ones((6, 4), bool))
-    with pytest.raises(TrainingError, match=r"sets must be one a kernel, 4, not \[3\]"):
+    with pytest.raises(TrainingError, match=r"sets must be one per kernel, 4, not \[3\]"):
         layer.set_mask(np.ones((4, 6), bool), np.zeros(3, np.int64))
 
 

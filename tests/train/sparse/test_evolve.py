@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 
-from trencadis_train.sparse.complementary import draw_complementary
 from trencadis_train.sparse.evolve import (
     EvolutionName,
     evolve_layer,
@@ -10,9 +9,10 @@ from trencadis_train.sparse.evolve import (
     smallest_weights,
 )
 from trencadis_train.sparse.layers import CsrLinear
-from trencadis_train.sparse.losses import softmax_cross_entropy
+from trencadis_train.sparse.loops.losses import softmax_cross_entropy
 from trencadis_train.sparse.network import CsrNetwork, Hidden
-from trencadis_train.sparse.topology import draw_topology
+from trencadis_train.sparse.topologies.complementary import draw_complementary
+from trencadis_train.sparse.topologies.topology import draw_topology
 
 
 def make(connections: int = 60) -> CsrNetwork:

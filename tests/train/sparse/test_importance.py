@@ -1,10 +1,10 @@
 import numpy as np
 
-from trencadis_train.sparse.complementary import draw_complementary
 from trencadis_train.sparse.importance import importance, prune_neurons
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork, Hidden
-from trencadis_train.sparse.topology import draw_topology
+from trencadis_train.sparse.topologies.complementary import draw_complementary
+from trencadis_train.sparse.topologies.topology import draw_topology
 
 
 def test_weak_neurons_go_with_all_their_connections() -> None:

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.losses import softmax_cross_entropy
+from trencadis_train.sparse.loops.losses import softmax_cross_entropy
 from trencadis_train.sparse.network import CsrNetwork, Hidden
 from trencadis_train.sparse.optimiser import Momentum
-from trencadis_train.sparse.topology import draw_topology
+from trencadis_train.sparse.topologies.topology import draw_topology
 
 WIDTHS = (12, 9, 8, 4)
 

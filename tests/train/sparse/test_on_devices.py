@@ -1,4 +1,4 @@
-"""What the engine trains runs on the overlay, all of it, bit for bit."""
+"""Networks that the engine trains run whole on the overlay, bit for bit."""
 
 from collections.abc import Callable
 from pathlib import Path

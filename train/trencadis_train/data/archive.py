@@ -1,8 +1,9 @@
 """Data sets in one `.npz` file. NumPy only.
 
 Arrays: `features` or `images`, uint8 (examples, rows, columns); `labels`, integers; `class_names`,
-text, one a class; `split`, 0 train, 1 validation, 2 test (without it a tenth validates and a tenth
-tests, chosen at random); boolean arrays that a recipe's `keep` can name; `credit`, text, optional.
+text, one per class; `split`, 0 train, 1 validation, 2 test (without it a tenth validates and a
+tenth tests, chosen at random); boolean arrays that a recipe's `keep` can name; `credit`, text,
+optional.
 """
 
 from pathlib import Path
@@ -60,7 +61,7 @@ def _splits(arrays: Arrays, words: tuple[str, ...], keep: str, noise: str) -> Sp
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise TrainingError(
-            "labels must be integers, one an example, not "
+            "labels must be integers, one per example, not "
             f"{labels.dtype} of shape {list(labels.shape)}"
         )
     if names.dtype.kind != "U" or names.ndim != 1 or not len(names):
@@ -119,5 +120,5 @@ def _per_example(arrays: Arrays, name: str, kinds: str, examples: int) -> npt.ND
         found = "no such array"
         if array is not None:
             found = f"{array.dtype} of shape {list(array.shape)}"
-        raise TrainingError(f"{name!r} must be {what} array, one an example; it has {found}")
+        raise TrainingError(f"{name!r} must be {what} array, one per example; it has {found}")
     return array

@@ -40,7 +40,7 @@ class Labelled:
             )
         if self.labels.shape != self.images.shape[:1]:
             raise TrainingError(
-                f"labels must be one an image, not {list(self.labels.shape)} for "
+                f"labels must be one per image, not {list(self.labels.shape)} for "
                 f"{len(self.images)} images"
             )
 

@@ -114,7 +114,7 @@ def official_part(name: str) -> int:
     Parameters
     ----------
     name : str
-        Of the file, like `0a7c2a8d_nohash_0.wav`.
+        Name of the file, like `0a7c2a8d_nohash_0.wav`.
     """
     speaker = name.split("_nohash_", maxsplit=1)[0]
     place = int(hashlib.sha1(speaker.encode(), usedforsecurity=False).hexdigest(), 16) % HASHES
@@ -199,7 +199,7 @@ class _Reader:
         Parameters
         ----------
         word : str
-            Of the folder.
+            Name of the folder: the word.
         files : sequence of Path
             Recordings.
         whole : bool

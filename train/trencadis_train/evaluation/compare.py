@@ -39,7 +39,7 @@ class Difference:
     Attributes
     ----------
     part : str
-        Of the data.
+        Part of the data.
     accuracy, baseline : float
         Mean shares of right answers.
     error : float
@@ -63,7 +63,7 @@ def difference(
     part : str
         Name of the examples.
     right, baseline : bool arrays, shape (networks, examples)
-        From `right_answers`; the groups may be of different sizes.
+        Right and baseline from `right_answers`; the groups may be of different sizes.
     """
     ours, theirs = right.mean(axis=0), baseline.mean(axis=0)
     error = float((ours - theirs).std()) / math.sqrt(len(ours))

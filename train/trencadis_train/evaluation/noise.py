@@ -62,7 +62,7 @@ def replaced(images: torch.Tensor, part: float, seed: int) -> torch.Tensor:
     part : float
         Chance of every feature to be replaced.
     seed : int
-        Of the choice and of the bytes.
+        Seed of the choice and of the bytes.
     """
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.rand(images.shape, generator=generator) < part
@@ -78,11 +78,11 @@ def added(images: torch.Tensor, noise: torch.Tensor, ratio: float, seed: int) ->
     images : uint8 tensor, shape (examples, 1, frames, bands)
         Left as they are.
     noise : uint8 tensor, shape (clips, 1, frames, bands)
-        Of which one is chosen for every example.
+        Clips, of which one is chosen for every example.
     ratio : float
-        Of word to noise, in decibels.
+        Ratio of word to noise, in decibels.
     seed : int
-        Of the choice.
+        Seed of the choice.
     """
     add = Augmenter(Augmentation(noise=1.0, noise_snr_db=(ratio, ratio)), noise.float())
     return add(images.float(), torch.Generator().manual_seed(seed)).round().to(torch.uint8)
@@ -98,7 +98,7 @@ def noise_scores(model: nn.Module, splits: Splits, seed: int = 0) -> list[NoiseS
     splits : Splits
         Without recordings of noise, none are added.
     seed : int
-        Of the noise.
+        Seed of the noise.
     """
     test = Examples.on(torch.device("cpu"), splits.test)
     levels = [("replaced", part, replaced(test.images, part, seed)) for part in PARTS]

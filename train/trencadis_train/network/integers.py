@@ -44,17 +44,17 @@ class IntegerLayer:
     Attributes
     ----------
     name : str
-        Of the layer.
+        Name of the layer.
     weights : int8 array, shape (kernels, channels, rows, columns) or (kernels, inputs)
         Kernels of a convolution, or a matrix.
     weight_scale : float32 array, shape (kernels,)
         Scale of each kernel.
     bias : int32 array, shape (kernels,)
-        In units of `bias_scale`.
+        Bias in units of `bias_scale`.
     bias_scale : float32 array, shape (kernels,)
         Scale of the input times that of the kernel, rounded to float32 as ONNX files have it.
     stride, padding : (rows, columns)
-        Of a convolution.
+        Stride and padding of a convolution.
     flatten : bool
         The input is flattened first.
     relu : bool
@@ -153,11 +153,11 @@ class IntegerNetwork:
     Attributes
     ----------
     name : str
-        Of the network.
+        Name of the network.
     input_shape : tuple of int
-        Of an example: (channels, rows, columns).
+        Input shape of an example: (channels, rows, columns).
     layers : tuple of IntegerLayer
-        In order.
+        Layers, in order.
     """
 
     name: str

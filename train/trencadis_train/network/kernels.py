@@ -59,7 +59,7 @@ def max_pool(x: torch.Tensor, window: int | tuple[int, int]) -> torch.Tensor:
     x : float tensor, shape (batch, channels, rows, columns)
         Inputs.
     window : int or (rows, columns)
-        Of the pooling; also the stride.
+        Window of the pooling; also the stride.
     """
     rows, columns = (window, window) if isinstance(window, int) else window
     divides = x.shape[-2] % rows == 0 and x.shape[-1] % columns == 0

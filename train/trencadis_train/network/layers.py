@@ -98,7 +98,7 @@ class SparseLayer(nn.Module):
         sets = consecutive_sets(self.kernels, 1) if sets is None else sets
         if sets.shape != (self.kernels,):
             raise TrainingError(
-                f"sets must be one a kernel, {self.kernels}, not {list(sets.shape)}"
+                f"sets must be one per kernel, {self.kernels}, not {list(sets.shape)}"
             )
         with torch.no_grad():
             self.mask.copy_(torch.from_numpy(mask.reshape(self.weight.shape)))

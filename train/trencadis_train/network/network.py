@@ -43,13 +43,13 @@ def build_network(
     Parameters
     ----------
     layers : sequence of LayerRecipe
-        From the input on.
+        Layers from the input on.
     input_shape : (channels, rows, columns)
-        Of an example.
+        Input shape of an example.
     classes : int
         Classes of the data; the last layer may have more units.
     seed : int
-        Of the masks.
+        Seed of the masks.
 
     Raises
     ------

@@ -46,11 +46,11 @@ class QuantisedNetwork(nn.Module):
     model : nn.Module
         A chain of stages, see `stages.split_stages`; its `forward` is traced.
     input_shape : (channels, rows, columns)
-        Of an example.
+        Input shape of an example.
     input_scale : float
         Real value of a step of the input; inputs are bytes times this number.
     name : str
-        Of the network.
+        Name of the network.
 
     Raises
     ------

@@ -64,9 +64,9 @@ class SparsifiedLayer:
     Attributes
     ----------
     name : str
-        Of the module.
+        Name of the module.
     weights, nonzeros : int
-        Of the dense layer, and under the mask.
+        Weights of the dense layer, and non-zeros under the mask.
     kept : float
         Share of the sum of magnitudes that is under the mask.
     collisions : int
@@ -96,7 +96,7 @@ def sparsify(
     model : nn.Module
         Trained; left as it is.
     budgets : mapping of str to LayerBudget
-        By name of the module, as `named_modules` has it. Other layers stay dense.
+        Budgets by name of the module, as `named_modules` has it. Other layers stay dense.
     tune : callable, optional
         Called with the copy and the layer's name when the layer has been masked, to train on.
 
@@ -105,7 +105,7 @@ def sparsify(
     model : nn.Module
         The copy.
     layers : list of SparsifiedLayer
-        In the order of the model.
+        Layers, in the order of the model.
 
     Raises
     ------

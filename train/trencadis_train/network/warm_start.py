@@ -28,7 +28,7 @@ def begin_with(
     Parameters
     ----------
     model : nn.Sequential
-        From `build_network`; changed in place.
+        Model from `build_network`; changed in place.
     layers : sequence of LayerRecipe
         It was built from.
     source : nn.Sequential

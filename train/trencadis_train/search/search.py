@@ -63,7 +63,7 @@ class Trains(Protocol):
         values : mapping of str to value
             Fields of the recipe that are other than it has them.
         epochs : int
-            Of training.
+            Epochs of training.
         last : bool
             The result is final, so that of integers counts; otherwise only the ranking matters.
         """
@@ -77,7 +77,7 @@ class SearchPlan:
     Attributes
     ----------
     name : str
-        Of the search, in its storage.
+        Name of the search, in its storage.
     recipe : str
         Digest of all that is not varied; a storage is never used for two recipes.
     space : tuple of Dimension
@@ -85,7 +85,7 @@ class SearchPlan:
     least_accuracy, most_density : float
         Thresholds. A network that is denser is not trained at all.
     epochs : tuple of int
-        Of every stage, ascending.
+        Epochs of every stage, ascending.
     promoted : int
         One of so many trials of a stage goes on to the next.
 
@@ -140,17 +140,17 @@ class Found:
     origin : int
         Number of the trial in the stage before; -1 in stage 0.
     epochs : int
-        Of training.
+        Epochs of training.
     state : str
         `complete`, `running`, `failed`, or `dense`: over the threshold, so not trained.
     accuracy, density : float or None
-        On validation data, and of the masks.
+        Accuracy on validation data, and density of the masks.
     meets : bool
         In the last stage and within both thresholds.
     front : bool
         In the last stage, and no other trial of it is both more accurate and sparser.
     seconds : float
-        That the trial took.
+        Seconds that the trial took.
     error : str
         Why it failed.
     values : mapping of str to value
@@ -183,7 +183,7 @@ class Search:
     trains : Trains
         Trains networks.
     seed, worker : int
-        Of what is tried. Processes that work at the same time must have different numbers.
+        Seed, and number of the worker: different for processes that work at the same time.
     on_trial : callable
         Called with every trial that this process has ended.
 

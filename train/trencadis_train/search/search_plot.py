@@ -25,7 +25,7 @@ def draw_found(path: Path, found: Sequence[Found], plan: SearchPlan) -> None:
     found : sequence of Found
         Trials.
     plan : SearchPlan
-        That they belong to.
+        Plan that they belong to.
     """
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()

@@ -31,7 +31,7 @@ class Range:
     Attributes
     ----------
     field : str
-        Of the recipe, like `training.learning_rate` or `layer.0.winners`.
+        Field of the recipe, like `training.learning_rate` or `layer.0.winners`.
     low, high : int or float
         Both included; whole numbers if both are.
     log : bool
@@ -70,7 +70,7 @@ class Choice:
     Attributes
     ----------
     field : str
-        Of the recipe.
+        Field of the recipe.
     values : tuple
         At least two.
     """

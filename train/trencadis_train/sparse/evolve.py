@@ -10,10 +10,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_train.sparse.complementary import regrow_complementary
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork
-from trencadis_train.sparse.topology import Keys, draw_keys
+from trencadis_train.sparse.topologies.complementary import regrow_complementary
+from trencadis_train.sparse.topologies.topology import Keys, draw_keys
 
 __all__ = ["EvolutionName", "evolve_layer", "evolve_network", "fraction_at", "smallest_weights"]
 
@@ -71,11 +71,11 @@ def evolve_layer(
     network : CsrNetwork
         Changed in place. For `rigl` it must just have computed gradients.
     number : int
-        Of the layer.
+        Number of the layer.
     how : str
         `fixed` changes nothing.
     fraction : float
-        Of the connections.
+        Fraction of the connections.
     rng : Generator
         Decides where new connections are.
     ways : int

@@ -7,7 +7,7 @@ from typing import Any
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import Recipe, parse_recipe
-from trencadis_train.sparse.integers import SparseIntegers
+from trencadis_train.sparse.integer.integers import SparseIntegers
 from trencadis_train.sparse.network import CsrNetwork
 from trencadis_train.sparse.structure import hidden_of
 from trencadis_train.training.checkpoint import Checkpoint

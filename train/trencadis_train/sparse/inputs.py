@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from trencadis_train.data.labelled import Labelled
 from trencadis_train.memory import aligned_empty
-from trencadis_train.sparse import kernels
+from trencadis_train.sparse.loops import kernels
 
 __all__ = ["Batches", "Standard"]
 
@@ -29,7 +29,7 @@ class Standard:
     Attributes
     ----------
     mean, inverse : float32 array, shape (features,)
-        Of every feature.
+        Mean and inverse of every feature.
     """
 
     mean: Floats
@@ -68,7 +68,7 @@ class Batches:
     labels : int64 array, shape (examples,)
         Classes.
     standard : Standard
-        Of the training part.
+        Standardisation of the training part.
     change : callable, optional
         Augmentation: examples and a seed to real numbers of the same shape, 0..255.
     """

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse import kernels
-from trencadis_train.sparse.topology import Columns, Keys, Topology
+from trencadis_train.sparse.loops import kernels
+from trencadis_train.sparse.topologies.topology import Columns, Keys, Topology
 
 __all__ = ["CsrLinear", "initial_weights"]
 
@@ -38,9 +38,9 @@ class CsrLinear:
     columns : Columns
         The same by input.
     weights, momenta, gradients : float32 array, shape (connections,)
-        In the order of the topology.
+        Weights, momenta and gradients, in the order of the topology.
     bias, bias_momenta, bias_gradients : float32 array, shape (outputs,)
-        Of the outputs.
+        Bias, bias momenta and bias gradients of the outputs.
     """
 
     topology: Topology

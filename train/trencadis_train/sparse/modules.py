@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse import convolution_kernels, kernels
 from trencadis_train.sparse.evolve import smallest_weights
 from trencadis_train.sparse.layers import initial_weights
-from trencadis_train.sparse.topology import Topology, draw_keys, draw_topology
+from trencadis_train.sparse.loops import convolution_kernels, kernels
+from trencadis_train.sparse.topologies.topology import Topology, draw_keys, draw_topology
 
 __all__ = ["CsrConv2d", "CsrLinear"]
 
@@ -73,7 +73,7 @@ class _Connections(nn.Module):
         Parameters
         ----------
         fraction : float
-            Of the connections.
+            Fraction of the connections.
         seed : int
             Decides where new ones are.
         optimizer : torch.optim.Optimizer, optional
@@ -122,7 +122,7 @@ class CsrLinear(_Connections):
     bias : bool
         Add a number to every output.
     seed : int
-        Of topology and weights.
+        Seed of topology and weights.
     feature_major : bool
         Take and give (features, batch) in place of (batch, features).
     topology : Topology, optional
@@ -181,7 +181,7 @@ class CsrConv2d(_Connections):
     bias : bool
         Add a number to every channel.
     seed : int
-        Of topology and weights.
+        Seed of topology and weights.
     """
 
     def __init__(

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.memory import aligned_zeros
-from trencadis_train.sparse import activations, kernels
+from trencadis_train.sparse.integer.quantise import ByteGrid, HiddenGrids, round_activations
 from trencadis_train.sparse.layers import CsrLinear
-from trencadis_train.sparse.losses import LossFunction
-from trencadis_train.sparse.quantise import ByteGrid, HiddenGrids, round_activations
-from trencadis_train.sparse.topology import Indices, Topology
+from trencadis_train.sparse.loops import activations, kernels
+from trencadis_train.sparse.loops.losses import LossFunction
+from trencadis_train.sparse.topologies.topology import Indices, Topology
 
 __all__ = ["CsrNetwork", "Hidden", "StepResult", "activate_hidden"]
 
@@ -108,7 +108,7 @@ class CsrNetwork:
         x : float32 array, shape (inputs, batch)
             Feature-major.
         rounding : sequence of HiddenGrids
-            Of the hidden layers, if they are to be rounded.
+            Rounding of the hidden layers, if they are to be rounded.
 
         Returns
         -------
@@ -125,9 +125,9 @@ class CsrNetwork:
         x : float32 array, shape (inputs, batch)
             Feature-major.
         number : int
-            Of the layer.
+            Number of the layer.
         rounding : sequence of HiddenGrids
-            Of the layers before it, or of none.
+            Rounding of the layers before it, or of none.
         """
         part = type(self)(self.layers[: number + 1], self.hidden[:number])
         return part.outputs(x, list(rounding)[:number])
@@ -152,13 +152,13 @@ class CsrNetwork:
         labels : int64 array, shape (batch,)
             Classes.
         loss : callable
-            From `losses`.
+            Loss from `losses`.
         seed : int
-            Of dropout.
+            Seed of dropout.
         smoothing : float
-            Of the labels.
+            Smoothing of the labels.
         rounding : sequence of HiddenGrids
-            Of the hidden layers, if they are to be rounded.
+            Rounding of the hidden layers, if they are to be rounded.
         """
         buffers = self._forward(x, training=True, seed=seed, rounding=rounding)
         value, gradient = loss(buffers.z[-1], labels, smoothing)
@@ -274,7 +274,7 @@ def activate_hidden(
     hidden : Hidden
         What follows the sums.
     sums : ByteGrid, optional
-        To which sums are rounded before.
+        Grid to which sums are rounded before.
     """
     inside = None
     if sums is not None:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from trencadis_train.sparse import kernels
+from trencadis_train.sparse.loops import kernels
 from trencadis_train.sparse.network import CsrNetwork
 
 __all__ = ["Momentum"]
@@ -28,7 +28,7 @@ class Momentum:
         Returns
         -------
         float
-            By what gradients were multiplied: 1 unless they were clipped.
+            Factor of gradients: 1 unless they were clipped.
         """
         scale = self._scale(network) if self.clip else 1.0
         for layer in network.layers:

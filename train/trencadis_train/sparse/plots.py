@@ -30,7 +30,7 @@ def draw_history(path: Path, lines: Sequence[LayerMetrics], title: str) -> None:
     path : Path
         A PNG file; it appears complete or not at all.
     lines : sequence of LayerMetrics
-        In order.
+        Lines, in order.
     title : str
         Above the picture.
     """

@@ -14,11 +14,16 @@ import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.sparse.inputs import Standard
-from trencadis_train.sparse.integers import SparseIntegerLayer, SparseIntegers
+from trencadis_train.sparse.integer.integers import SparseIntegerLayer, SparseIntegers
+from trencadis_train.sparse.integer.quantise import (
+    ByteGrid,
+    HiddenGrids,
+    rounded_weights,
+    weight_scales,
+)
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork, activate_hidden
-from trencadis_train.sparse.quantise import ByteGrid, HiddenGrids, rounded_weights, weight_scales
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = ["Rounding"]
 
@@ -35,11 +40,11 @@ class Rounding:
     Attributes
     ----------
     hidden : tuple of HiddenGrids
-        Of the hidden layers.
+        Grids of the hidden layers.
     output : ByteGrid
-        Of the outputs.
+        Grid of the outputs.
     standard : Standard
-        Of the inputs.
+        Standardisation of the inputs.
     """
 
     hidden: tuple[HiddenGrids, ...]
@@ -53,9 +58,9 @@ class Rounding:
         Parameters
         ----------
         network : CsrNetwork
-            Of real numbers.
+            Network of real numbers.
         standard : Standard
-            Of the inputs.
+            Standardisation of the inputs.
         x : float32 array, shape (inputs, examples)
             Standardised inputs.
         """

@@ -7,10 +7,14 @@ import numpy as np
 from trencadis_train.errors import TrainingError
 from trencadis_train.memory import check_memory
 from trencadis_train.recipe import Distillation, DynamicMasks, LayerRecipe, Recipe, Training
-from trencadis_train.sparse.activations import negative_slope
-from trencadis_train.sparse.complementary import draw_complementary
+from trencadis_train.sparse.loops.activations import negative_slope
 from trencadis_train.sparse.network import CsrNetwork, Hidden
-from trencadis_train.sparse.topology import Topology, connections_of_density, draw_topology
+from trencadis_train.sparse.topologies.complementary import draw_complementary
+from trencadis_train.sparse.topologies.topology import (
+    Topology,
+    connections_of_density,
+    draw_topology,
+)
 
 __all__ = ["build_sparse", "check_recipe", "hidden_of", "ways_of"]
 

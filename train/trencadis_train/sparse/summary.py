@@ -7,7 +7,7 @@ import numpy as np
 
 from trencadis_train.data.labelled import Splits
 from trencadis_train.recipe import Recipe
-from trencadis_train.sparse.integers import SparseIntegers
+from trencadis_train.sparse.integer.integers import SparseIntegers
 from trencadis_train.sparse.network import CsrNetwork
 from trencadis_train.training.trainable import FLOAT, PHASES, Trained
 

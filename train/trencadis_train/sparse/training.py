@@ -13,13 +13,13 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import Augmentation, Recipe
 from trencadis_train.sparse import history
 from trencadis_train.sparse.evolve import evolve_layer, fraction_at
-from trencadis_train.sparse.export import export_sparse_onnx
 from trencadis_train.sparse.finished import FLOAT_NETWORK, SparseFinished
 from trencadis_train.sparse.history import LayerMetrics
 from trencadis_train.sparse.importance import prune_neurons
 from trencadis_train.sparse.inputs import Batches, Standard
-from trencadis_train.sparse.integers import SparseIntegers
-from trencadis_train.sparse.losses import loss_function
+from trencadis_train.sparse.integer.export import export_sparse_onnx
+from trencadis_train.sparse.integer.integers import SparseIntegers
+from trencadis_train.sparse.loops.losses import loss_function
 from trencadis_train.sparse.network import CsrNetwork
 from trencadis_train.sparse.optimiser import Momentum
 from trencadis_train.sparse.plots import HISTORY_PICTURE, draw_history

@@ -29,7 +29,7 @@ class Checkpoint:
     Attributes
     ----------
     tensors : mapping of str to tensor or array
-        On the CPU.
+        Tensors on the CPU.
     data : mapping of str to Any
         JSON-ready.
     """

@@ -42,9 +42,9 @@ class MaskEvolution:
     recipe : DynamicMasks
         When and how much to change.
     batches : int
-        Of the whole training.
+        Batches of the whole training.
     seed : int
-        Of random regrowth.
+        Seed of random regrowth.
 
     Raises
     ------
@@ -102,7 +102,7 @@ class MaskEvolution:
         batch : int
             Counted from 0 over the whole training.
         optimizer : torch.optim.Optimizer
-            Of the network's weights.
+            Optimiser of the network's weights.
 
         Returns
         -------

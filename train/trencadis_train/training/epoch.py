@@ -140,9 +140,9 @@ def train_epoch(
     mixup : float
         Parameter of the beta distribution of shares; 0 for none.
     precision : torch.dtype
-        Of products and activations.
+        Precision of products and activations.
     seed : int
-        Of this epoch.
+        Seed of this epoch.
     before_step, after_backward : callable
         Called with the number of the batch before the network computes, and when there are
         gradients.

@@ -86,9 +86,9 @@ def check_fits(folder: Path, model: nn.Sequential, splits: Splits) -> None:
     Parameters
     ----------
     folder : Path
-        Of the training.
+        Folder of the training.
     model : nn.Sequential
-        From `load_finished`.
+        Model from `load_finished`.
     splits : Splits
         The data.
 

@@ -22,7 +22,7 @@ class Objective:
     weight : float
         Share of the teachers, if there are any.
     temperature : float
-        By which outputs are divided before they are compared with the teachers'.
+        Divisor of outputs before they are compared with the teachers'.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Objective:
         labels, other : int64 tensor, shape (batch,)
             Classes, and those that were mixed in.
         share : float
-            Of `labels`; the rest is that of `other`.
+            Share of `labels`; the rest is that of `other`.
         """
         loss = self._entropy(outputs, labels)
         if share < 1:

@@ -17,7 +17,7 @@ __all__ = ["PICTURE", "draw_curve", "show_errors"]
 PICTURE = "curves.png"
 """File of the curves."""
 
-FEW = 20
+MAX_MARKED = 20
 """Fewer epochs are drawn as points on the line: one alone would be invisible."""
 
 
@@ -29,14 +29,14 @@ def draw_curve(path: Path, rows: Sequence[EpochMetrics], title: str) -> None:
     path : Path
         A PNG file; it appears complete or not at all.
     rows : sequence of EpochMetrics
-        In order.
+        Rows, in order.
     title : str
         Over the picture.
     """
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     figure.suptitle(title)
     loss, error = figure.subplots(1, 2)
-    marker = ".-" if len(rows) < FEW else "-"
+    marker = ".-" if len(rows) < MAX_MARKED else "-"
     epochs = range(1, len(rows) + 1)
     trained = [(number, row) for number, row in zip(epochs, rows, strict=True) if row.epoch]
     places = [number for number, _ in trained]

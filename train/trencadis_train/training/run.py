@@ -64,7 +64,7 @@ class TrainingRun(Generic[Result]):
     resume : bool
         Go on from the folder's checkpoint, if it has one.
     framework : str
-        Of the tensors that `trainable` takes: `pt` or `numpy`.
+        Framework of the tensors that `trainable` takes: `pt` or `numpy`.
     on_epoch : callable
         Called with the metrics of every epoch; may raise to stop the training.
     on_batch : callable

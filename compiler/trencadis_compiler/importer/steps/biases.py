@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of
 
 __all__ = ["flatten_biases"]
 

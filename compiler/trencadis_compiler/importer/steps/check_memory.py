@@ -5,7 +5,7 @@ import math
 import numpy as np
 import onnx
 
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 
 __all__ = ["MAX_TENSOR_BYTES", "check_memory"]
 

@@ -11,11 +11,11 @@ import numpy as np
 import onnx
 import onnx.defs
 
-from trencadis_compiler.importer.draft import Draft, attributes_of, described
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of, described
 from trencadis_compiler.importer.steps.shapes import inferred_model
 from trencadis_judge.lowering import MIN_QONNX_OPSET, QONNX_DOMAINS
 
-__all__ = ["check_quantisers", "check_types", "check_windows"]
+__all__ = ["check_numbers", "check_quantisers", "check_types", "check_windows"]
 
 SCALES: Mapping[str, tuple[int, ...]] = {
     "DequantizeLinear": (1,),
@@ -39,6 +39,9 @@ ZERO_POINTS = {"Quant": (2,), "IntQuant": (2,), "Trunc": (2,)}
 BIT_WIDTHS = {"Quant": (3,), "IntQuant": (3,), "Trunc": (3, 4)}
 """Inputs of QONNX's operators that are numbers of bits."""
 
+REALS = frozenset(("tensor(float)", "tensor(float16)", "tensor(double)"))
+"""Types of QONNX's operators."""
+
 WINDOWS = frozenset(
     ("AveragePool", "Conv", "ConvInteger", "LpPool", "MaxPool", "QLinearConv", "QLinearAveragePool")
 )
@@ -61,12 +64,24 @@ def check_types(draft: Draft) -> None:
             types.setdefault(value.name, _text(kind))
     versions = {entry.domain: entry.version for entry in draft.model.opset_import}
     for node in draft.graph.node:
+        if node.domain.startswith(QONNX_DOMAINS) and node.op_type in BIT_WIDTHS:
+            _check_reals(draft, node, types)
         try:
             schema = onnx.defs.get_schema(node.op_type, versions.get(node.domain, 1), node.domain)
         except onnx.defs.SchemaError:
             continue  # operators of other domains, or none at all: looked at elsewhere
         _check_attributes(draft, node, schema)
         _check_inputs(draft, node, schema, types)
+
+
+def _check_reals(draft: Draft, node: onnx.NodeProto, types: Mapping[str, str]) -> None:
+    """Check that inputs of an operator of QONNX, which has no schema, are real numbers."""
+    for position, name in enumerate(node.input):
+        if types.get(name, "tensor(float)") not in REALS:
+            raise draft.refusal(
+                f"{described(node)} does not take {types[name]} as input {position} ({name!r}), "
+                "but real numbers; export the model again"
+            )
 
 
 def _check_attributes(draft: Draft, node: onnx.NodeProto, schema: onnx.defs.OpSchema) -> None:
@@ -179,6 +194,35 @@ def _check_shapes(
                 f"{described(node)}: its {what} {name!r} has shape {list(shape)}; it needs one "
                 "number, a vector along its axis, or block_size"
             )
+
+
+def check_numbers(draft: Draft) -> None:
+    """Refuse constants with which an operator makes what is no number.
+
+    Integers that are made of that are whatever a runtime makes of it.
+
+    Raises
+    ------
+    CompileError
+        If there is a batch normalisation with a variance below zero, or a bound that is no number.
+    """
+    constants = draft.initialisers()
+    for node in draft.graph.node:
+        values = attributes_of(node)
+        if node.op_type == "BatchNormalization" and not values.get("training_mode", 0):
+            for name in set(node.input[4:5]) & constants.keys():
+                least = draft.array(constants[name]).astype(np.float64).min(initial=0)
+                if not least + values.get("epsilon", 1e-5) >= 0:
+                    raise draft.refusal(
+                        f"{described(node)}: its variance {name!r} has {least:g}, and a variance "
+                        "is not negative; export the model again"
+                    )
+        elif node.op_type == "Clip":
+            for name in set(node.input[1:3]) & constants.keys():
+                if np.isnan(draft.array(constants[name]).astype(np.float64)).any():
+                    raise draft.refusal(
+                        f"{described(node)}: its bound {name!r} is nan; export the model again"
+                    )
 
 
 def check_windows(draft: Draft) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from trencadis_compiler.importer.draft import Draft, described
+from trencadis_compiler.importer.reading.draft import Draft, described
 
 __all__ = ["MAX_SPARSE_BYTES", "constants_to_initialisers"]
 

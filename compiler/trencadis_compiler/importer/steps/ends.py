@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import onnx
 
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 
 __all__ = ["check_ends", "make_outputs"]
 

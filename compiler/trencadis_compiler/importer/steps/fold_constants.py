@@ -6,8 +6,8 @@ from collections.abc import Collection, Mapping
 import onnx
 from onnx import numpy_helper
 
-from trencadis_compiler.importer.draft import Draft, reads, subgraphs
-from trencadis_compiler.importer.evaluate import EvaluationError, evaluate_nodes
+from trencadis_compiler.importer.reading.draft import Draft, reads, subgraphs
+from trencadis_compiler.importer.reading.evaluate import EvaluationError, evaluate_nodes
 from trencadis_compiler.importer.steps.ends import make_outputs
 from trencadis_compiler.importer.steps.shapes import infer_shapes
 

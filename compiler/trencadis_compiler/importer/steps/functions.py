@@ -3,7 +3,7 @@
 import onnx
 import onnx.inliner
 
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 
 __all__ = ["inline_functions"]
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 
 import onnx
 
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 
 __all__ = ["bind_input_shapes", "check_sizes_known"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import onnx
 
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 
 __all__ = ["move_integer_clips"]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of, described
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of, described
 
 __all__ = ["OLD_OPERATORS"]
 

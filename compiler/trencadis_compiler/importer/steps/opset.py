@@ -6,7 +6,7 @@ import onnx
 import onnx.defs
 import onnx.version_converter
 
-from trencadis_compiler.importer.draft import LARGE_TENSOR, Draft, described, subgraphs
+from trencadis_compiler.importer.reading.draft import LARGE_TENSOR, Draft, described, subgraphs
 from trencadis_compiler.importer.steps.old_operators import OLD_OPERATORS
 from trencadis_compiler.importer.steps.shapes import infer_shapes
 

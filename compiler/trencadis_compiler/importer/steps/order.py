@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, described, reads, subgraphs
+from trencadis_compiler.importer.reading.draft import Draft, described, reads, subgraphs
 
 __all__ = ["check_domains", "check_names", "declare_domains", "sort_nodes"]
 

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of
 from trencadis_judge.errors import JudgeError
 from trencadis_judge.lowering import QONNX_DOMAINS, integer_bounds, is_qonnx, lower_qonnx
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of
 
 __all__ = ["write_out_qoperators"]
 

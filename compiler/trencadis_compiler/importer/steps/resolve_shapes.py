@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of
 from trencadis_compiler.importer.steps.shapes import infer_shapes
 
 __all__ = ["resolve_shapes"]

@@ -3,7 +3,7 @@
 import onnx
 import onnx.shape_inference
 
-from trencadis_compiler.importer.draft import Draft
+from trencadis_compiler.importer.reading.draft import Draft
 
 __all__ = ["infer_shapes", "inferred_model"]
 

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from trencadis_compiler.importer.draft import Draft, attributes_of
+from trencadis_compiler.importer.reading.draft import Draft, attributes_of
 
 __all__ = ["centre_weights", "move_layout_to_integers", "quantise_constants"]
 

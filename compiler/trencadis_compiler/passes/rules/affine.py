@@ -8,10 +8,10 @@ from fractions import Fraction
 import numpy as np
 
 from trencadis_compiler.importer.graph import Node
-from trencadis_compiler.passes.constants import aligned
-from trencadis_compiler.passes.context import Context, fraction
-from trencadis_compiler.passes.operator import Operator, integer, real
-from trencadis_compiler.passes.state import (
+from trencadis_compiler.passes.base.constants import aligned
+from trencadis_compiler.passes.base.context import Context, fraction
+from trencadis_compiler.passes.base.operator import Operator, integer, real
+from trencadis_compiler.passes.base.state import (
     ActivationMap,
     Array,
     QuantisedConstant,

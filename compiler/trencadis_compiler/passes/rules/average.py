@@ -12,11 +12,11 @@ import numpy as np
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.kernels import Kernels
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.operator import Operator, integer, integers, text
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.operator import Operator, integer, integers, text
+from trencadis_compiler.passes.base.shapes import padding, window
+from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported
 from trencadis_compiler.passes.rules.layers import MAX_KERNELS, begin, channels_first
-from trencadis_compiler.passes.shapes import padding, window
-from trencadis_compiler.passes.state import ActivationMap, State, Unsupported
 
 __all__ = ["OPERATORS"]
 

@@ -3,10 +3,10 @@
 import numpy as np
 
 from trencadis_compiler.importer.graph import Node
-from trencadis_compiler.passes.constants import fold
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.operator import Operator, integer
-from trencadis_compiler.passes.state import ActivationMap, State, Unsupported
+from trencadis_compiler.passes.base.constants import fold
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.operator import Operator, integer
+from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported
 
 __all__ = ["OPERATORS", "folded"]
 

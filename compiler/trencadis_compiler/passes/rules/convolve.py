@@ -2,8 +2,10 @@
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.kernels import Kernels
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.operator import Operator, integer, integers, text
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.operator import Operator, integer, integers, text
+from trencadis_compiler.passes.base.shapes import padding, window
+from trencadis_compiler.passes.base.state import State, Unsupported
 from trencadis_compiler.passes.rules.layers import (
     MAX_KERNELS,
     begin,
@@ -13,8 +15,6 @@ from trencadis_compiler.passes.rules.layers import (
     weights_of,
 )
 from trencadis_compiler.passes.rules.views import spread, through_view
-from trencadis_compiler.passes.shapes import padding, window
-from trencadis_compiler.passes.state import State, Unsupported
 
 __all__ = ["OPERATORS"]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from trencadis_compiler.importer.graph import Node
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.functions import function_of
-from trencadis_compiler.passes.operator import Operator, integer, real
-from trencadis_compiler.passes.state import ActivationMap, State, Unsupported
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.functions import function_of
+from trencadis_compiler.passes.base.operator import Operator, integer, real
+from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported
 
 __all__ = ["OPERATORS"]
 

@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 
 from trencadis_compiler.importer.graph import Node
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.operator import Operator, integer, integers
-from trencadis_compiler.passes.shapes import flattened, reshaped, squeezed, unsqueezed
-from trencadis_compiler.passes.state import (
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.operator import Operator, integer, integers
+from trencadis_compiler.passes.base.shapes import flattened, reshaped, squeezed, unsqueezed
+from trencadis_compiler.passes.base.state import (
     AXES,
     ActivationMap,
     QuantisedConstant,

@@ -6,12 +6,12 @@ from fractions import Fraction
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.kernels import Kernels
-from trencadis_compiler.passes.context import Context, fraction
-from trencadis_compiler.passes.operator import Operator, integer, real
+from trencadis_compiler.passes.base.context import Context, fraction
+from trencadis_compiler.passes.base.operator import Operator, integer, real
+from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported
 from trencadis_compiler.passes.rules.affine import scaled
 from trencadis_compiler.passes.rules.layers import begin, bias_of, kernel_scales, weights_of
 from trencadis_compiler.passes.rules.views import spread, through_view
-from trencadis_compiler.passes.state import ActivationMap, State, Unsupported
 
 __all__ = ["OPERATORS"]
 

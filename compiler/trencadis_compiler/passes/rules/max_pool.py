@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.network import Pool
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.operator import Operator, integer, integers, text
-from trencadis_compiler.passes.shapes import padding, window
-from trencadis_compiler.passes.state import State, Unsupported
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.operator import Operator, integer, integers, text
+from trencadis_compiler.passes.base.shapes import padding, window
+from trencadis_compiler.passes.base.state import State, Unsupported
 
 __all__ = ["OPERATORS"]
 

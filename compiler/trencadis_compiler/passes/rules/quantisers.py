@@ -8,11 +8,11 @@ import numpy.typing as npt
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.network import Quantisation
-from trencadis_compiler.passes.constants import aligned, quantise_constant
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.functions import PLAIN, table_of
-from trencadis_compiler.passes.operator import Operator, integer
-from trencadis_compiler.passes.state import (
+from trencadis_compiler.passes.base.constants import aligned, quantise_constant
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.functions import PLAIN, table_of
+from trencadis_compiler.passes.base.operator import Operator, integer
+from trencadis_compiler.passes.base.state import (
     ActivationMap,
     Array,
     QuantisedConstant,

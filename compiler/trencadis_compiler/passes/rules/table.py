@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from trencadis_compiler.importer.graph import TABLE, Node
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.functions import MAX_KEY, PLAIN
-from trencadis_compiler.passes.fuse_tables import table_values
-from trencadis_compiler.passes.operator import Attribute, Operator
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.functions import MAX_KEY, PLAIN
+from trencadis_compiler.passes.base.operator import Attribute, Operator
+from trencadis_compiler.passes.base.state import State, Unsupported
+from trencadis_compiler.passes.base.table_values import table_values
 from trencadis_compiler.passes.rules.quantisers import of_activations, scale_and_zero
-from trencadis_compiler.passes.state import State, Unsupported
 
 __all__ = ["OPERATORS"]
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.kernels import Kernels
-from trencadis_compiler.passes.context import Context
-from trencadis_compiler.passes.operator import Operator, integer, integers, real, text
+from trencadis_compiler.passes.base.context import Context
+from trencadis_compiler.passes.base.operator import Operator, integer, integers, real, text
+from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported, View
 from trencadis_compiler.passes.rules.constants import folded
 from trencadis_compiler.passes.rules.quantisers import REAL
-from trencadis_compiler.passes.state import ActivationMap, State, Unsupported, View
 
 __all__ = ["OPERATORS", "spread", "through_view"]
 

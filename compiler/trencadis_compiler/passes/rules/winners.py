@@ -4,9 +4,9 @@ from dataclasses import replace
 
 from trencadis_compiler.importer.graph import K_WINNERS, Node
 from trencadis_compiler.ir.network import Winners
-from trencadis_compiler.passes.context import Context, resolved
-from trencadis_compiler.passes.operator import Operator, integer, integers
-from trencadis_compiler.passes.state import ActivationMap, State, Unsupported
+from trencadis_compiler.passes.base.context import Context, resolved
+from trencadis_compiler.passes.base.operator import Operator, integer, integers
+from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported
 from trencadis_format.layer_tables import Selection
 
 __all__ = ["OPERATORS"]

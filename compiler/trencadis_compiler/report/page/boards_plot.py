@@ -19,7 +19,7 @@ def boards_plot(boards: Sequence[Row]) -> dict[str, Any] | None:
     Parameters
     ----------
     boards : sequence of mapping
-        As `compare_boards` gives them.
+        Boards as `compare_boards` gives them.
     """
     rows = [row for row in boards if row["inferences_per_s"] and row["multipliers"]]
     if len(rows) < 2:

@@ -24,7 +24,7 @@ def graph_plot(
     Parameters
     ----------
     nodes : sequence of mapping
-        As `drawn_nodes` gives them.
+        Nodes as `drawn_nodes` gives them.
     segments : sequence of mapping
         `place` and `reason` of each.
     """

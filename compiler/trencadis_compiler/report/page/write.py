@@ -11,6 +11,7 @@ from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.report.page.boards_plot import boards_plot
 from trencadis_compiler.report.page.graph_plot import graph_plot
 from trencadis_compiler.report.page.mosaic import mosaic_of
+from trencadis_compiler.report.shown_names import last_name, with_last_names
 
 __all__ = ["MAX_PLACES", "html_page"]
 
@@ -71,6 +72,7 @@ def html_page(
         "share": _share,
         "seconds": _seconds,
         "name": shown_name,
+        "layer": _layer_name,
         "text": _text,
     }
     template = environment.from_string(folder.joinpath("page.html.jinja").read_text("utf-8"))
@@ -98,9 +100,13 @@ def shown_name(name: object) -> str:
     return _shown(name, MAX_NAME)
 
 
+def _layer_name(name: object) -> str:
+    return shown_name(last_name(str(name)))
+
+
 def _text(sentence: object) -> str:
     """A sentence with names in it, likewise."""
-    return _shown(sentence, MAX_TEXT)
+    return _shown(with_last_names(str(sentence)), MAX_TEXT)
 
 
 def _shown(value: object, most: int) -> str:
@@ -130,7 +136,7 @@ def _seconds(value: Any) -> str:
 
 
 def _times(value: Any, of: Any) -> str:
-    """How many times one figure is another."""
+    """Ratio of two figures."""
     known = all(isinstance(x, (int, float)) and math.isfinite(x) and x > 0 for x in (value, of))
     return f"{value / of:.2f}\N{MULTIPLICATION SIGN}" if known else NONE
 
@@ -232,7 +238,7 @@ def _mosaics(placements: Sequence[Placement], names: Set[str]) -> list[dict[str,
 
 
 def _memories(placements: Sequence[Placement]) -> list[dict[str, Any]]:
-    """What each engine's memories hold of what they can hold; of several images, the fullest."""
+    """Used share of each engine's memories; of several images, that of the fullest."""
     fullest: dict[tuple[int, str], tuple[int, int]] = {}
     for placement in placements:
         for engine, config in enumerate(placement.core.engines):

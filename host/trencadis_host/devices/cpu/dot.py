@@ -27,7 +27,7 @@ class DotSpec:
     Attributes
     ----------
     outputs : tuple of (int, int)
-        Of each output of a tile: bytes from the tile's first byte, in the map that is read and in
+        For each output of a tile, bytes from the tile's first byte, in the map that is read and in
         the one that is written.
     steps : tuple of int
         Bytes from an output's window to those over which the maximum is taken.

@@ -27,7 +27,7 @@ class Emitter:
     module : ir.Module
         Where the function goes.
     name : str
-        Of the function.
+        Name of the function.
     arguments : int
         How many it takes.
     """

@@ -38,7 +38,7 @@ class Groups:
     starts : int32 array, shape (kernels * chunks + 1,)
         First group of every chunk of every kernel.
     chunks : int
-        Of a kernel.
+        Chunks of a kernel.
     """
 
     table: npt.NDArray[np.int32]

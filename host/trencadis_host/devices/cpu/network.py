@@ -44,7 +44,7 @@ class SampleForm:
     Attributes
     ----------
     input_bytes, output_bytes : int
-        Of a sample.
+        Input bytes and output bytes of a sample.
     places : int
         Keys or sums per position of a packed output.
     input, output : InputFormat, OutputFormat or None
@@ -68,7 +68,7 @@ class Network:
     form : WordForm
         What goes in and comes out.
     path : Path
-        What to compile for.
+        Target board.
     block : int
         Samples that are computed together.
     store : CodeStore

@@ -108,7 +108,7 @@ def runnable_paths(features: Collection[str] | None = None) -> list[Path]:
     Parameters
     ----------
     features : collection of str, optional
-        Of the processor.  [default: those of the processor at hand]
+        Features of the processor.  [default: those of the processor at hand]
     """
     known = host_features() if features is None else features
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(

@@ -42,7 +42,7 @@ class FloatKeys:
     Attributes
     ----------
     scale, offset : float32 array, shape (outputs,)
-        Of each kernel.
+        Scale and offset of each kernel.
     sums, deltas : int32 array, shape (MAX_FIXES, outputs)
         Sums whose keys are corrected, and what is added to these.
     lifts : int32 array, shape (outputs,)

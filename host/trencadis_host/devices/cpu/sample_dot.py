@@ -93,14 +93,14 @@ class SampleDotSpec:
     Attributes
     ----------
     outputs : tuple of (int, int)
-        Of each output of a tile: bytes from the tile's first byte, in the turned map that is read
+        For each output of a tile, bytes from the tile's first byte, in the turned map that is read
         and in the map that is written.
     steps : tuple of int
         Bytes of the turned map from an output's window to those over which the maximum is taken.
     together : int
         Windows whose sums are computed together.
     chunks : int
-        Of a kernel; see `Groups`.
+        Chunks of a kernel; see `Groups`.
     out_stride : int
         Bytes from sample to sample in the map that is written.
     keys : KeyForm

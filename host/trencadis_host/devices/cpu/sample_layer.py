@@ -67,7 +67,7 @@ class SampleLayer:
         path : Path
             What is compiled for.
         constants : uint8 array, shape (blocks, bytes)
-            Of blocks of `path.lanes` kernels.
+            Constants of blocks of `path.lanes` kernels.
         keys : KeyForm
             Their form.
         """

@@ -31,7 +31,7 @@ class SelectSpec:
     Attributes
     ----------
     rows, columns, channels : int
-        Of the map.
+        Rows, columns and channels of the map.
     row_pitch, pitch, first, stride : int
         Bytes from row to row, from position to position, before the first position and from
         sample to sample.

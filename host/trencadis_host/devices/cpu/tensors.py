@@ -34,7 +34,7 @@ class InputSpec:
     dtype : str
         `float32`, `int8` or `uint8`.
     sizes, strides, pitches : tuple of int
-        Of the three loops, the innermost last: how often, bytes of the array, bytes of the map.
+        Of the three loops, the innermost last: iterations, bytes of the array, bytes of the map.
     scale, zero, key_offset : float, int, int
         As in `InputFormat`.
     in_stride, out_stride, first : int
@@ -62,7 +62,7 @@ class OutputSpec:
     dtype : str
         `float32`, `int8` or `uint8`.
     sizes, pitches, strides : tuple of int
-        Of rows, columns and channels: how many, bytes of the map, bytes of the array.
+        Of rows, columns and channels: their number, bytes of the map, bytes of the array.
     order : tuple of int
         The place of every channel.
     raw : bool

@@ -39,11 +39,11 @@ class Windows:
     Attributes
     ----------
     origins : int64 array, shape (rows, columns)
-        Of the first step of every output.
+        Origins of the first step of every output.
     steps : tuple of int
-        From there to those over which the maximum is taken.
+        Distances from there to those over which the maximum is taken.
     stride : int
-        From sample to sample.
+        Stride from sample to sample.
     """
 
     origins: Array
@@ -58,7 +58,7 @@ class Band:
     Attributes
     ----------
     samples, rows, columns : int
-        Of a band.
+        Samples, rows and columns of a band.
     cover : Cover
         The tiles that have its windows, those of an output one after the other.
     """
@@ -118,7 +118,7 @@ class TileLayer:
     lists : list of Runs
         Where their bytes are; see `pack_tiles`.
     windows : Windows
-        Of the map that is read.
+        Windows of the map that is read.
     targets : int64 array, shape (rows, columns)
         Where outputs are written, in bytes.
     out_stride : int
@@ -180,7 +180,7 @@ class TileLayer:
         maps : (llvmlite value, llvmlite value)
             Addresses of the maps read and written, of the first sample.
         constants : uint8 array, shape (blocks, bytes)
-            Of blocks of sixteen kernels.
+            Constants of blocks of sixteen kernels.
         keys : KeyForm
             Their form.
         """

@@ -15,7 +15,7 @@ class Tiling:
     Attributes
     ----------
     samples, rows, columns : int
-        Of a tile.
+        Samples, rows and columns of a tile.
     """
 
     samples: int

@@ -53,7 +53,7 @@ class DecodedInput:
     Attributes
     ----------
     rows, columns, channels : int
-        Of the map without padding.
+        Rows, columns and channels of the map without padding.
     width : int
         Positions of a padded row.
     first : int
@@ -304,12 +304,12 @@ class _Layer:
         Raises
         ------
         ValueError
-            If the engine cannot do two windows a step, or they are not the same window twice.
+            If the engine cannot do two windows per step, or they are not the same window twice.
         """
         if self._config.routing != "split-trees" or self._sequence["entries"]:
-            raise ValueError(f"{self._name} cannot have two windows a step on its engine")
+            raise ValueError(f"{self._name} cannot have two windows per step on its engine")
         if self._sequence["slots"] == 0 or self._sequence["slots"] % 2:
-            raise ValueError(f"{self._name} has no middle slot for its two windows a step")
+            raise ValueError(f"{self._name} has no middle slot for its two windows per step")
         others, their_weights = self._weights(window=1)
         first, second = np.argsort(offsets), np.argsort(others)
         distance = int(others.min() - offsets.min()) if others.size and offsets.size else 0

@@ -34,7 +34,7 @@ class DecodedMapLayer:
     fields : mapping
         Its record.
     add : mapping
-        That of its addition; empty if it has none.
+        Fields of its addition; empty if it has none.
     reads : MapReads
         Rows that its first pass reads.
     second : int64 array, shape (positions, rows)

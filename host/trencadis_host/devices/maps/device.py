@@ -33,7 +33,7 @@ class MapEmulator(Closing):
     overlay : Overlay
         The network.
     name : str
-        What the device calls itself.
+        Name of the device.
 
     Raises
     ------
@@ -53,7 +53,7 @@ class MapEmulator(Closing):
 
     @property
     def name(self) -> str:
-        """What the device calls itself."""
+        """Name of the device."""
         return self._name
 
     def run(self, samples: PackedBatch) -> tuple[PackedBatch, Statistics]:
@@ -74,7 +74,7 @@ class MapEmulator(Closing):
         """Nothing to let go of."""
 
     def layer_outputs(self, samples: PackedBatch) -> list[Array]:
-        """What every layer gives, for comparing layer by layer.
+        """Outputs of every layer, for comparison layer by layer.
 
         Parameters
         ----------

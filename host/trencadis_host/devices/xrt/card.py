@@ -21,7 +21,7 @@ class LoadedCard:
     binding : XrtBinding
         The way into XRT.
     number : int
-        Of the card.
+        Number of the card.
     xclbin : Xclbin
         What is loaded.
     overlay : Overlay

@@ -111,7 +111,7 @@ class ComputeUnit:
     kernel, instance : str
         Names.
     base_address : int
-        Of its registers.
+        Base address of its registers.
     banks : mapping of int to int
         Index of the memory that an argument, by number, reaches.
     """
@@ -140,9 +140,9 @@ class Xclbin:
     mode : int
         A `Mode`, as far as it is known.
     uuid : UUID
-        Of this file.
+        UUID of this file.
     units : tuple of ComputeUnit
-        In the order of the file.
+        Units, in the order of the file.
     banks : tuple of Bank
         Memories by index.
     notes : mapping

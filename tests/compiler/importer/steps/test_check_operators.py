@@ -1,4 +1,4 @@
-"""What has no defined result is refused before anything is rewritten."""
+"""Models without a defined result are refused before anything is rewritten."""
 
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,42 @@ def sliced(*before: Any, **constants: Any) -> dict[str, Any]:
     return {"nodes": [*before, node], "constants": ends | constants}
 
 
+def normalised(variance: float, **attributes: Any) -> dict[str, Any]:
+    numbers = {name: np.ones(3, np.float32) for name in "gom"}
+    names = ["x", "g", "o", "m", "v"]
+    node = helper.make_node("BatchNormalization", names, ["y"], **attributes)
+    return {"nodes": [node], "constants": numbers | {"v": np.array([1, variance, 1], np.float32)}}
+
+
 VECTOR, COLUMN = np.ones(3, np.float32), np.ones((3, 1), np.float32)
 WEIGHTS = {"w": np.ones((2, 3, 3, 3), np.float32)}
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
+    "variance": (
+        normalised(-1),
+        "BatchNormalization .*: its variance 'v' has -1, and a variance is not negative; export",
+    ),
+    "clip-nan": (
+        {
+            "nodes": [helper.make_node("Clip", ["x", "", "most"], ["y"])],
+            "constants": {"most": np.float32(np.nan)},
+        },
+        "Clip .*: its bound 'most' is nan; export the model again",
+    ),
+    "quant-of-integers": (
+        {
+            "nodes": [
+                helper.make_node(
+                    "Quant", ["w", "s", "z", "b"], ["v"], domain=QONNX, narrow=0, signed=1
+                ),
+                helper.make_node("Add", ["x", "v"], ["y"]),
+            ],
+            "constants": {"w": np.ones(3, np.int8)} | {name: np.float32(8) for name in "szb"},
+            "domains": (QONNX,),
+        },
+        r"Quant .*does not take tensor.int8. as input 0 .'w'., but real numbers; export",
+    ),
+    "variance-nan": (normalised(np.nan), "its variance 'v' has nan, and a variance is not neg"),
     "scale-nan": (quantisers(np.float32(np.nan)), "QuantizeLinear 'q': its scale 's' is nan; "),
     "scale-inf": (quantisers(-np.float32(np.inf)), "its scale 's' is -inf; calibrate and export"),
     "scale-shape": (quantisers(COLUMN, axis=1), "its scale 's' has shape .3, 1.; it needs one"),
@@ -140,6 +172,8 @@ def test_refused(tmp_path: Path, name: str) -> None:
 def test_taken(tmp_path: Path) -> None:
     """The nearest that are allowed."""
     pair = ["QuantizeLinear", "DequantizeLinear"]
+    normalisation = model(tmp_path, **normalised(-0.25, epsilon=0.25))
+    assert kinds(load_standard(normalisation)) == ["BatchNormalization"]
     for scale, zero in ((VECTOR, np.zeros(3, np.int8)), (np.ones((1, 1), np.float32), np.int8(0))):
         assert kinds(load_standard(model(tmp_path, **quantisers(scale, zero, axis=1)))) == pair
     half = quantisers(np.float16(1)) | {"opset": 19, "outputs": [value("y", dtype=10)]}

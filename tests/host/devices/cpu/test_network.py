@@ -189,7 +189,13 @@ def outputs_of(network: Network, layers: list[DecodedLayer], keys: Array) -> Arr
     return results.view("<i4" if raw else np.uint8).reshape(len(keys), positions, outputs)
 
 
-@pytest.mark.parametrize("seed", range(12))
+def few_fast(seeds: range, fast: int) -> list[Any]:
+    """Seeds of which all but the first few are slow."""
+    rest = (pytest.param(seed, marks=pytest.mark.slow) for seed in seeds[fast:])
+    return [*seeds[:fast], *rest]
+
+
+@pytest.mark.parametrize("seed", few_fast(range(12), 4))
 def test_equals_the_emulator(path: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     source, layers = random_layers(rng)
@@ -208,7 +214,7 @@ SAMPLE_LANES = Costs(dense=0.7, group=0.0, kernel=0.0)
 SAMPLE_PATHS = [path for path in runnable_paths() if path.sample_lanes]
 
 
-@pytest.mark.parametrize("seed", range(100, 124))
+@pytest.mark.parametrize("seed", few_fast(range(100, 124), 4))
 def test_samples_in_lanes_equal_the_emulator(seed: int) -> None:
     rng = np.random.default_rng(seed)
     source, layers = random_layers(rng)

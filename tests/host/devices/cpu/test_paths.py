@@ -1,4 +1,4 @@
-"""Which paths a processor runs, and what they are lowered to."""
+"""Paths that a processor runs, and their machine code."""
 
 import llvmlite.binding as llvm
 import numpy as np

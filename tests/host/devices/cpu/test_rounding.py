@@ -41,7 +41,7 @@ def program(
 
 
 def compare(layer: LayerProgram) -> tuple[FloatKeys, np.ndarray]:
-    """What was proved, and which kernels' keys are right for every sum."""
+    """Proved kernels, and those whose keys are right for every sum."""
     found = prove(layer)
     least, most = layer.reach
     right = []

@@ -9,8 +9,8 @@ import pytest
 
 from trencadis_format.errors import InputError
 from trencadis_host import Session
-from trencadis_host.benchmark import random_inputs
 from trencadis_host.devices.cpu.device import CpuDevice
+from trencadis_host.measure.benchmark import random_inputs
 
 VARIANTS: list[dict[str, Any]] = [
     {},

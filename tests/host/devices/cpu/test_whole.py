@@ -14,16 +14,16 @@ from tests.fixtures.networks import (
     random_network,
 )
 
-from trencadis_compiler.cut_segment import compile_cut
+from trencadis_compiler.cutting.choose_grid import cut_programs
+from trencadis_compiler.cutting.grid import Grid
+from trencadis_compiler.cutting.plan_cut import Cut, CutStage
+from trencadis_compiler.cutting.program import Target
+from trencadis_compiler.cutting.sub_network import chain_of
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.ir.network import Pool
-from trencadis_compiler.mapping.cut.choose_grid import cut_programs
-from trencadis_compiler.mapping.cut.grid import Grid
-from trencadis_compiler.mapping.cut.plan_cut import Cut, CutStage
-from trencadis_compiler.mapping.cut.program import Target
-from trencadis_compiler.mapping.cut.sub_network import chain_of
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.packing.tiles import FULL_EFFORT
+from trencadis_compiler.segments.cut_segment import compile_cut
 from trencadis_format.cut_segment import CutSegment
 from trencadis_format.pieces import Piece, Region
 from trencadis_format.tensors import output_tensor

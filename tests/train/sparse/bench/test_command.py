@@ -41,7 +41,7 @@ def test_a_part_that_is_there_is_not_measured_again(
         return {"kernel_ns": 0.1 * len(calls)}
 
     monkeypatch.setattr(command, "PARTS", {"kernels": measure})
-    monkeypatch.setattr(command, "LARGEST", {})
+    monkeypatch.setattr(command, "EXTRA_PARTS", {})
     for again in ([], [], ["--again"]):
         main(["--output", str(tmp_path), *again])
     assert len(calls) == 2

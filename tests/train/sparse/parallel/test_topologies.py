@@ -2,7 +2,7 @@ import numpy as np
 
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.parallel.topologies import average_layers, moved_gradients
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 
 def layer(keys: list[int], weights: list[float]) -> CsrLinear:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from trencadis_train.errors import TrainingError
-from trencadis_train.sparse.activations import negative_slope
-from trencadis_train.sparse.losses import softmax_cross_entropy
+from trencadis_train.sparse.loops.activations import negative_slope
+from trencadis_train.sparse.loops.losses import softmax_cross_entropy
 from trencadis_train.sparse.scale.command import generated, measure
 from trencadis_train.sparse.scale.network import ScaleNetwork, Shape
 from trencadis_train.sparse.scale.storage import read_network, write_network

@@ -78,7 +78,7 @@ PARTS: dict[str, Measure] = {
 }
 """Parts in order."""
 
-LARGEST = {"scale-max": _scale("--width", "1000000", "--hidden", "106", "--steps", "2")}
+EXTRA_PARTS = {"scale-max": _scale("--width", "1000000", "--hidden", "106", "--steps", "2")}
 """Case of `make bench-train-max`: what 20 GiB hold."""
 
 
@@ -101,7 +101,7 @@ def compose(parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure all parts, or those that are named."""
-    everything = {**PARTS, **LARGEST}
+    everything = {**PARTS, **EXTRA_PARTS}
     parser = argparse.ArgumentParser(prog="bench-train", description=__doc__)
     parser.add_argument("parts", nargs="*", help=f"of {', '.join(everything)}; all but the largest")
     parser.add_argument("--output", type=Path, default=Path("build/bench"))

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = ["MaskedNetwork", "masked_epoch"]
 
@@ -23,9 +23,9 @@ class MaskedNetwork(nn.Module):
     widths : sequence of int
         Neurons from the inputs to the outputs.
     slopes : sequence of float
-        Of hidden layers, for negative sums.
+        Slopes of hidden layers, for negative sums.
     dropout : float
-        Of hidden layers.
+        Dropout of hidden layers.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ def masked_epoch(
     load : callable
         Inputs of chosen examples, shape (batch, features).
     labels : int64 tensor
-        Of all examples.
+        Labels of all examples.
     batches : sequence of int64 array
         Chosen examples.
     """

@@ -9,16 +9,16 @@ import torch
 from trencadis_train.data.fashion import load_fashion_mnist
 from trencadis_train.data.labelled import Splits
 from trencadis_train.memory import aligned_zeros
-from trencadis_train.sparse import kernels
-from trencadis_train.sparse.activations import negative_slope
 from trencadis_train.sparse.bench.clock import best_cpu_seconds, interleaved
 from trencadis_train.sparse.bench.masked import MaskedNetwork, masked_epoch
 from trencadis_train.sparse.inputs import Batches, Standard
-from trencadis_train.sparse.losses import softmax_cross_entropy
+from trencadis_train.sparse.loops import kernels
+from trencadis_train.sparse.loops.activations import negative_slope
+from trencadis_train.sparse.loops.losses import softmax_cross_entropy
 from trencadis_train.sparse.modules import CsrConv2d
 from trencadis_train.sparse.network import CsrNetwork, Hidden
 from trencadis_train.sparse.optimiser import Momentum
-from trencadis_train.sparse.topology import connections_of_density, draw_topology
+from trencadis_train.sparse.topologies.topology import connections_of_density, draw_topology
 
 __all__ = ["measure_convolution", "measure_kernels", "measure_masked"]
 
@@ -40,7 +40,7 @@ def measure_masked(batches: int = 40, rounds: int = 5) -> dict[str, Any]:
     Parameters
     ----------
     batches : int
-        Of a turn; an epoch has 468.
+        Batches of a turn; an epoch has 468.
     rounds : int
         Turns.
     """

@@ -15,12 +15,12 @@ from matplotlib.figure import Figure
 from trencadis_train.data.datasets import open_data
 from trencadis_train.data.labelled import Splits
 from trencadis_train.recipe import Recipe, load_recipe
-from trencadis_train.sparse.distance import topology_distance
 from trencadis_train.sparse.importance import prune_neurons
 from trencadis_train.sparse.inputs import Batches
 from trencadis_train.sparse.network import CsrNetwork
 from trencadis_train.sparse.plots import save_figure
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.distance import topology_distance
+from trencadis_train.sparse.topologies.topology import Topology
 from trencadis_train.sparse.training import SparseTraining
 from trencadis_train.training.trainable import FLOAT
 

@@ -19,7 +19,7 @@ class Pool:
     Parameters
     ----------
     arguments : sequence of str
-        Of the worker, the address left out.
+        Arguments of the worker, the address left out.
     count : int
         How many.
     """

@@ -30,7 +30,7 @@ from trencadis_train.sparse.parallel.wire import (
     receive_floats,
     receive_layers,
 )
-from trencadis_train.sparse.topology import Keys
+from trencadis_train.sparse.topologies.topology import Keys
 from trencadis_train.training.score import Score
 
 __all__ = ["Server", "WorkOf"]

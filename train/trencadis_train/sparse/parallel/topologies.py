@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.sparse.layers import CsrLinear
-from trencadis_train.sparse.topology import Keys, Topology
+from trencadis_train.sparse.topologies.topology import Keys, Topology
 
 __all__ = ["average_layers", "moved_gradients"]
 
@@ -28,7 +28,7 @@ def moved_gradients(current: Keys, stale: Keys, gradients: Floats) -> Floats:
     current, stale : int64 array
         Ascending keys of both topologies.
     gradients : float32 array, shape of `stale`
-        Of the former connections.
+        Gradients of the former connections.
 
     Returns
     -------
@@ -51,9 +51,9 @@ def average_layers(layers: Sequence[CsrLinear], connections: int) -> CsrLinear:
     Parameters
     ----------
     layers : sequence of CsrLinear
-        Of equal shape.
+        Layers of equal shape.
     connections : int
-        Of the result; fewer if the union has fewer.
+        Connections of the result; fewer if the union has fewer.
     """
     first = layers[0].topology
     union = layers[0].topology.keys()

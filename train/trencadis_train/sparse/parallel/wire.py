@@ -22,7 +22,7 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import Recipe
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork
-from trencadis_train.sparse.topology import Topology
+from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = [
     "HEADER",
@@ -148,9 +148,9 @@ def accept(store: Any, number: int, *, server: bool, host: str, timeout_s: float
     Parameters
     ----------
     store : TCPStore
-        From `open_store`.
+        Store from `open_store`.
     number : int
-        Of the worker, from 1 on; 0: take one.
+        Number of the worker, from 1 on; 0: take one.
     server : bool
         Which side this is.
     host : str

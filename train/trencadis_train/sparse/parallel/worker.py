@@ -40,11 +40,11 @@ def work(
     Parameters
     ----------
     training : SharedTraining
-        Of the same recipe and data; its network is replaced.
+        Training of the same recipe and data; its network is replaced.
     address : str
-        Of the server.
+        Address of the server.
     host : str
-        Of this machine, as the server reaches it.
+        Name of this machine, as the server reaches it.
     timeout_s : float
         After which a silent server counts as dead.
 

@@ -59,15 +59,15 @@ def measure(
     Parameters
     ----------
     shape : Shape
-        Of the network.
+        Shape of the network.
     steps : int
         In all; those of a resumed network count.
     seed : int
-        Of the network and the samples.
+        Seed of the network and the samples.
     rate : float
         Learning rate.
     fraction : float
-        Of the connections that the evolution changes.
+        Fraction of the connections that the evolution changes.
     checkpoint : Path, optional
         Written at the end.
     resume : bool

@@ -98,13 +98,13 @@ def begin_rows(
     first, last : int
         Rows.
     inputs : int
-        Of the layer, below 2**32.
+        Inputs of the layer, below 2**32.
     window : int
         Inputs around a row's place from which its own are drawn; 0: all.
     limit : float
         Weights are uniform in -limit..limit.
     seed : int
-        Of the layer.
+        Seed of the layer.
     """
     rows, fan_in = indices.shape
     for i in range(first, last):
@@ -182,7 +182,7 @@ def forward(
     x : float32 array, shape (inputs, 16)
         Sums of the layer before.
     slope : float
-        Of its activation for negative sums; 1: none.
+        Slope of its activation for negative sums; 1: none.
     z : float32 array, shape (rows, 16)
         Written.
     """
@@ -223,9 +223,9 @@ def backward(
     dz : float32 array, shape (rows, 16)
         Gradient of the sums.
     dx : float32 array, shape (inputs, 16)
-        Of activations, added to if `inputs_too`.
+        Gradients of activations, added to if `inputs_too`.
     rate, momentum, decay : float
-        Of the step.
+        Rate, momentum and decay of the step.
     inputs_too : bool
         The first layer needs no gradient of its inputs.
     """
@@ -259,7 +259,7 @@ def to_gradients(z: Floats, dx: Floats, slope: float) -> None:
     dx : float32 array, shape (neurons, 16)
         Gradients of activations; zero afterwards.
     slope : float
-        Of the activation.
+        Slope of the activation.
     """
     s = np.float32(slope)
     for i in range(z.shape[0]):

@@ -11,7 +11,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from trencadis_train.sparse.vectors import (
+from trencadis_train.sparse.loops.vectors import (
     LINE,
     LINE_LENGTH,
     Argument,

@@ -14,8 +14,8 @@ import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
 from trencadis_train.memory import aligned_empty, aligned_zeros, check_memory, index_type
-from trencadis_train.sparse.activations import negative_slope
-from trencadis_train.sparse.losses import softmax_cross_entropy
+from trencadis_train.sparse.loops.activations import negative_slope
+from trencadis_train.sparse.loops.losses import softmax_cross_entropy
 from trencadis_train.sparse.scale import kernels
 from trencadis_train.sparse.scale.kernels import BATCH
 
@@ -43,7 +43,7 @@ class Shape:
     Attributes
     ----------
     inputs, outputs : int
-        Of the network.
+        Inputs and outputs of the network.
     hidden : int
         Hidden layers.
     width : int
@@ -54,7 +54,7 @@ class Shape:
         Inputs around a neuron's place from which those of hidden layers are drawn; 0: all of the
         layer. Inputs of the network have no places.
     slope : float
-        Of All-ReLU.
+        Slope of All-ReLU.
     """
 
     inputs: int
@@ -118,9 +118,9 @@ class FanInLayer:
     indices : integer array, shape (rows, fan-in)
         Inputs of every row.
     weights, momenta : float32 array, shape (rows, fan-in)
-        Of the connections.
+        Weights and momenta of the connections.
     bias : float32 array, shape (rows,)
-        Of the rows.
+        Bias of the rows.
     """
 
     inputs: int
@@ -177,7 +177,7 @@ class ScaleNetwork:
     shape : Shape
         Its size.
     seed : int
-        Of topology and weights.
+        Seed of topology and weights.
     report : callable
         Told what is done and which part of it.
     begin : bool
@@ -229,8 +229,8 @@ class ScaleNetwork:
         labels : int64 array, shape (16,)
             Classes.
         rate, momentum, decay : float
-            Of SGD; the decay is per step. The rate of a layer with a larger fan-in is smaller by
-            as much, since that many weights change its sums together.
+            Settings of SGD; the decay is per step. The rate of a layer with a larger fan-in is
+            smaller by as much, since that many weights change its sums together.
 
         Returns
         -------
