@@ -16,8 +16,7 @@ from trencadis_host.devices.cpu.programs import lower_layers
 from trencadis_host.devices.cpu.store import CodeStore, UnkeptCode
 from trencadis_host.devices.emulator.decode import DecodedInput, DecodedLayer
 
-__all__ = ["RESNET50", "LayerShape", "Runner", "layer_model", "random_weights",
-           "shape_assembly"]  # fmt: skip
+__all__ = ["LayerShape", "Runner", "layer_model", "random_weights", "shape_assembly"]
 
 OPSET, IR_VERSION = 13, 8
 
@@ -38,8 +37,6 @@ class LayerShape:
         Numbers of input and output channels.
     window, stride : int
         Window and stride of the convolution; its padding is half a window.
-    count : int
-        Number of times that a network has it.
     """
 
     name: str
@@ -48,37 +45,11 @@ class LayerShape:
     kernels: int
     window: int = 1
     stride: int = 1
-    count: int = 1
 
     @property
     def outputs(self) -> int:
         """Rows and columns of the output."""
         return (self.size + 2 * (self.window // 2) - self.window) // self.stride + 1
-
-
-def _stage(size: int, channels: int, inner: int, blocks: int, stride: int) -> list[LayerShape]:
-    """The convolutions of a stage of bottlenecks; the stride is in the 3 x 3 convolution."""
-    small, wide = size // stride, 4 * inner
-    name = f"stage of {inner}"
-    return [
-        LayerShape(f"{name}: first reduction", size, channels, inner),
-        LayerShape(f"{name}: first 3x3", size, inner, inner, 3, stride),
-        LayerShape(f"{name}: shortcut", size, channels, wide, 1, stride),
-        LayerShape(f"{name}: expansion", small, inner, wide, count=blocks),
-        LayerShape(f"{name}: reduction", small, wide, inner, count=blocks - 1),
-        LayerShape(f"{name}: 3x3", small, inner, inner, 3, count=blocks - 1),
-    ]
-
-
-RESNET50 = (
-    LayerShape("stem", 224, 3, 64, 7, 2),
-    *_stage(56, 64, 64, 3, 1),
-    *_stage(56, 256, 128, 4, 2),
-    *_stage(28, 512, 256, 6, 2),
-    *_stage(14, 1024, 512, 3, 2),
-    LayerShape("classifier", 1, 2048, 1000),
-)
-"""All convolutions of ResNet-50 and its linear layer, without its poolings and additions."""
 
 
 def random_weights(

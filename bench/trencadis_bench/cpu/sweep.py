@@ -55,7 +55,7 @@ def sweep(path: CpuPath, *, seconds: float = 0.1) -> list[dict[str, Any]]:
             weights = random_weights(shape, 1 - zeros, rng)
             ours = Runner(shape, weights, path, samples)
             model = layer_model(shape, weights).SerializeToString()
-            theirs = open_session(model, Mode.INTEGER, threads=1)
+            theirs = open_session(model, Mode.BASELINE, threads=1)
             maps = ours.samples.reshape(samples, shape.size, shape.size, shape.channels)
             inputs = np.ascontiguousarray(maps.transpose(0, 3, 1, 2))
             runs: dict[str, Callable[[], object]] = {
