@@ -31,7 +31,7 @@ from trencadis_format.tensors import pack_inputs, unpack_outputs
 from trencadis_host import Session
 from trencadis_host.devices.cpu.paths import Path as CpuPath
 from trencadis_host.devices.cpu.paths import choose_path
-from trencadis_host.measure.benchmark import random_inputs
+from trencadis_host.measure.benchmark import random_feed, random_inputs
 
 __all__ = ["main", "measure"]
 
@@ -123,7 +123,7 @@ def compare(
     name = theirs.get_inputs()[0].name
     found = {}
     with Session(network.image, device, threads=threads) as ours:
-        inputs = random_inputs(ours, samples)
+        inputs = random_feed(ours, samples)[name]
         expected = theirs.run(None, {name: inputs})[0]
         different = int(np.count_nonzero(ours.run(None, {name: inputs})[0] != expected))
         for batch in batches:
