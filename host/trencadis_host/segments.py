@@ -90,7 +90,7 @@ class SegmentExecutor(Closing):
         open_overlay: Callable[[Overlay], OverlayRunner],
         open_whole: Callable[[CutSegment], SegmentDevice | None],
     ) -> "_Step":
-        """What computes a segment in pieces."""
+        """Choose whether a segment in pieces is computed whole."""
         device = open_whole(segment)
         if device is None:
             self._cuts.append(CutStep(segment, open_overlay))

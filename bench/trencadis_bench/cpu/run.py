@@ -116,10 +116,12 @@ def compare(
     Returns
     -------
     dict, int
-        By batch: `cpu` and `onnxruntime` as samples per CPU second and `ratio`; how many outputs
+        By batch: `cpu`, `onnxruntime` and, with quantisers that are not merged into operators on
+        integers, `onnxruntime_in_floats` as samples per CPU second; the ratios; how many outputs
         of `samples` random samples are not those of onnxruntime.
     """
     theirs = open_session(network.model, Mode.BASELINE, threads=threads)
+    in_floats = open_session(network.model, Mode.INTEGER, threads=threads)
     name = theirs.get_inputs()[0].name
     found = {}
     with Session(network.image, device, threads=threads) as ours:
@@ -131,11 +133,13 @@ def compare(
             runs: dict[str, Callable[[], object]] = {
                 "cpu": lambda part=part: ours.run(None, {name: part}),
                 "onnxruntime": lambda part=part: theirs.run(None, {name: part}),
+                "onnxruntime_in_floats": lambda part=part: in_floats.run(None, {name: part}),
             }
             measured = rates(runs, repetitions=effort.repetitions, seconds=effort.seconds)
             found[str(batch)] = {
                 **{key: float(np.median(values)) * batch for key, values in measured.items()},
                 "ratio": ratio(measured, "cpu", "onnxruntime"),
+                "ratio_in_floats": ratio(measured, "cpu", "onnxruntime_in_floats"),
             }
     return found, different
 

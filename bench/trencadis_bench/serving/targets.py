@@ -23,7 +23,7 @@ MANY_REQUESTS = 50_000
 """Fewer requests say nothing about memory but how it begins."""
 
 Target = tuple[str, bool]
-"""What was wanted and what came out, and whether it is met."""
+"""Target, result, and whether the one meets the other."""
 
 
 def check_targets(

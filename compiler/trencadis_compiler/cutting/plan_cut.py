@@ -13,9 +13,9 @@ from trencadis_compiler.cutting.choose_grid import (
 from trencadis_compiler.cutting.grid import Grid, select_on_host, without_winners
 from trencadis_compiler.cutting.identity import handed_on_densities
 from trencadis_compiler.cutting.program import Program, Target, check_program, find_program
-from trencadis_compiler.cutting.sub_network import chain_of
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.network import Layer, Network
+from trencadis_compiler.mapping.chain import chain_of
 from trencadis_compiler.mapping.place import place
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import schedule

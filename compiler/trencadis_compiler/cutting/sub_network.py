@@ -5,25 +5,7 @@ from dataclasses import replace
 
 from trencadis_compiler.ir.network import Layer, Network, TensorInfo, Value
 
-__all__ = ["chain_of", "sub_network"]
-
-
-def chain_of(network: Network) -> tuple[Layer, ...]:
-    """The layers of a network without branches, from its input to its output.
-
-    Raises
-    ------
-    ValueError
-        If it has branches.
-    """
-    layers = []
-    name = network.input.name
-    while readers := network.readers(name):
-        if len(readers) != 1:
-            raise ValueError(f"value {name!r} has {len(readers)} readers, a chain has one")
-        layers.append(readers[0])
-        name = readers[0].target
-    return tuple(layers)
+__all__ = ["sub_network"]
 
 
 def sub_network(name: str, layers: Sequence[Layer], nonzeros: int | None = None) -> Network:

@@ -5,33 +5,14 @@ import json
 import numpy as np
 import numpy.typing as npt
 import pytest
-from tests.fixtures.networks import LayerSpec, k_winners, network, random_network
+from tests.fixtures.cut_layers import GRIDS, LAYERS
+from tests.fixtures.networks import LayerSpec, network, random_network
 
 from trencadis_compiler.cutting.grid import Grid, cut_layer
 from trencadis_compiler.exact.reference import layer_output
-from trencadis_compiler.ir.network import Layer, Pool
+from trencadis_compiler.ir.network import Layer
 from trencadis_format.pieces import Stage
 from trencadis_host.joins import run_stage
-
-LAYERS = {
-    "conv": LayerSpec(8, (3, 3), padding=(1, 1, 1, 1)),
-    "strided": LayerSpec(7, (3, 2), stride=(2, 1), dilation=(1, 2), padding=(1, 2, 0, 1)),
-    "pooled": LayerSpec(6, (3, 3), padding=(2, 1, 0, 1), pool=Pool((3, 2), (2, 2))),
-    "winners": LayerSpec(9, (2, 2), winners=k_winners(3)),
-    "threshold": LayerSpec(9, (2, 2), winners=k_winners(3, threshold=True), signed=False),
-    "whole": LayerSpec(30, None, winners=k_winners(5, whole=True)),
-    "table": LayerSpec(6, (2, 2), table=True),
-    "raw": LayerSpec(6, (2, 2), raw=True),
-    "raw-pooled": LayerSpec(6, (2, 2), raw=True, pool=Pool((2, 2), (1, 1))),
-}
-
-GRIDS = {
-    "rows": Grid(row_strips=3),
-    "columns": Grid(column_strips=2),
-    "outputs": Grid(output_groups=3),
-    "inputs": Grid(input_groups=2),
-    "all": Grid(2, 3, 2, 3),
-}
 
 
 def a_layer(spec: LayerSpec) -> Layer:

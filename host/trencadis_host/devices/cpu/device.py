@@ -112,7 +112,7 @@ class CpuDevice(Closing):
 
     @property
     def program(self) -> CpuProgram:
-        """What it computes."""
+        """Layers that are computed, and their tensors."""
         return self._program
 
     @property

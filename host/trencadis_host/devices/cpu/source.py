@@ -1,4 +1,4 @@
-"""What the device `cpu` computes: the program of an image, or a segment whose pieces are joined."""
+"""Layers that the device `cpu` computes: of an image, or of a segment whose pieces are joined."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace

@@ -204,7 +204,7 @@ def _reads(layer: _Layer, shape: tuple[int, int]) -> Array:
 
 
 def _placed_reads(layer: DecodedLayer, shape: tuple[int, int], width: int, first: int) -> Array:
-    """What `_reads` gives, from places in a padded map."""
+    """Values that are read, as in `_reads`, from places in a padded map."""
     places = layer.origins[..., None] + layer.offsets - first
     return _numbered(places // width, places % width, shape)
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.fixtures.cut_layers import GRIDS, LAYERS
 from tests.fixtures.networks import (
     KERNELS,
     LayerSpec,
@@ -18,9 +19,9 @@ from trencadis_compiler.cutting.choose_grid import cut_programs
 from trencadis_compiler.cutting.grid import Grid
 from trencadis_compiler.cutting.plan_cut import Cut, CutStage
 from trencadis_compiler.cutting.program import Target
-from trencadis_compiler.cutting.sub_network import chain_of
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.ir.network import Pool
+from trencadis_compiler.mapping.chain import chain_of
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.packing.tiles import FULL_EFFORT
 from trencadis_compiler.segments.cut_segment import compile_cut
@@ -31,25 +32,6 @@ from trencadis_host.devices.cpu.programs import UnsuitableError
 from trencadis_host.devices.cpu.segment import open_segment
 from trencadis_host.devices.cpu.whole import whole_layers
 from trencadis_host.devices.protocol import DeviceOptions
-
-LAYERS = {
-    "conv": LayerSpec(8, (3, 3), padding=(1, 1, 1, 1)),
-    "strided": LayerSpec(7, (3, 2), stride=(2, 1), dilation=(1, 2), padding=(1, 2, 0, 1)),
-    "pooled": LayerSpec(6, (3, 3), padding=(2, 1, 0, 1), pool=Pool((3, 2), (2, 2))),
-    "winners": LayerSpec(9, (2, 2), winners=k_winners(3)),
-    "threshold": LayerSpec(9, (2, 2), winners=k_winners(3, threshold=True), signed=False),
-    "table": LayerSpec(6, (2, 2), table=True),
-    "raw": LayerSpec(6, (2, 2), raw=True),
-    "raw-pooled": LayerSpec(6, (2, 2), raw=True, pool=Pool((2, 2), (1, 1))),
-}
-
-GRIDS = {
-    "rows": Grid(row_strips=3),
-    "columns": Grid(column_strips=2),
-    "outputs": Grid(output_groups=3),
-    "inputs": Grid(input_groups=2),
-    "all": Grid(2, 3, 2, 3),
-}
 
 KERNEL = KERNELS["groups"]
 
@@ -86,7 +68,7 @@ def check(segment: CutSegment, spec: NetworkSpec) -> None:
 
 
 @pytest.mark.parametrize("grid", GRIDS)
-@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("name", [name for name in LAYERS if name != "whole"])
 def test_a_layer_in_pieces_is_computed_whole(name: str, grid: str) -> None:
     spec = network((5, 9, 8), LAYERS[name], zero_point=-7)
     segment = cut(spec, GRIDS[grid])
@@ -108,7 +90,7 @@ def test_layers_after_one_another() -> None:
 
 def test_what_pieces_do_else_is_left_to_them() -> None:
     """Winners of a whole map; a piece that is left out, moved, or computed twice."""
-    spec = network((5, 9, 8), LayerSpec(30, None, winners=k_winners(5, whole=True)))
+    spec = network((5, 9, 8), LAYERS["whole"])
     segment = cut(spec, GRIDS["outputs"])
     assert open_segment("", segment, DeviceOptions()) is None
     segment = cut(network((5, 9, 8), LAYERS["conv"]), GRIDS["all"])
