@@ -150,11 +150,10 @@ def main(
         compiled = _with_report(compiled, {name: shown[name] for name in PREDICTED})
         if report is not None:
             status.update("writing the report")
-            placements = [of for segment in compiled.segments for of in segment.placements]
-            boards = compare_boards(compiled.segments, compiled.planner, progress=status.update)
+            boards = compare_boards(compiled.parts, compiled.planner, progress=status.update)
             write_report(
                 shown,
-                placements,
+                compiled.placements,
                 report,
                 title=model.name,
                 boards=boards,

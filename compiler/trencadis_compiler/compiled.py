@@ -13,6 +13,7 @@ from trencadis_compiler.mapping.place import Placement
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import Schedule
 from trencadis_compiler.maps.compile_maps import CompiledMaps
+from trencadis_compiler.maps.place import MapPlacement
 from trencadis_compiler.segments.cut_segment import CompiledPieces
 from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.compiled import CompiledNetwork
@@ -54,6 +55,11 @@ class Compiled:
     def segments(self) -> tuple[CompiledSegment | CompiledPieces, ...]:
         """The segments for list engines, in order."""
         return tuple(part for part in self.parts if not isinstance(part, CompiledMaps))
+
+    @property
+    def placements(self) -> tuple[Placement | MapPlacement, ...]:
+        """Placements of all overlay segments and their pieces, in order."""
+        return tuple(placement for part in self.parts for placement in part.placements)
 
     @property
     def overlay(self) -> Overlay:

@@ -60,6 +60,11 @@ class CompiledMaps:
     maps: tuple[MapFormat, ...]
 
     @property
+    def placements(self) -> tuple[MapPlacement, ...]:
+        """Its one placement."""
+        return (self.placement,)
+
+    @property
     def latency_cycles(self) -> float:
         """Cycles of an inference alone: a core works on one."""
         return self.cycles

@@ -200,6 +200,17 @@ class MapPlacement:
     requantise_rows: int
     tables: int
 
+    @property
+    def needs(self) -> dict[str, int]:
+        """What it takes, by the field of `MapConfig` that says what there is."""
+        return {
+            "map_rows": self.map_rows,
+            "weight_rows": self.weight_rows,
+            "requantise_rows": self.requantise_rows,
+            "tables": self.tables,
+            "layers": len(self.network.steps),
+        }
+
     def check(self) -> None:
         """Check that the engine's memories hold it.
 
@@ -208,14 +219,7 @@ class MapPlacement:
         CompileError
             Naming the memory, and what it would have to hold.
         """
-        needs = {
-            "map_rows": self.map_rows,
-            "weight_rows": self.weight_rows,
-            "requantise_rows": self.requantise_rows,
-            "tables": self.tables,
-            "layers": len(self.network.steps),
-        }
-        for name, need in needs.items():
+        for name, need in self.needs.items():
             have = getattr(self.config, name)
             if need > have:
                 raise CompileError(

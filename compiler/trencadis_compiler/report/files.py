@@ -8,6 +8,7 @@ from typing import Any
 import onnx
 
 from trencadis_compiler.mapping.place import Placement
+from trencadis_compiler.maps.place import MapPlacement
 from trencadis_compiler.report.page.write import html_page
 from trencadis_format.files import make_folder, write_atomically
 
@@ -16,7 +17,7 @@ __all__ = ["write_report"]
 
 def write_report(
     report: Mapping[str, Any],
-    placements: Sequence[Placement],
+    placements: Sequence[Placement | MapPlacement],
     folder: Path,
     *,
     title: str,

@@ -11,10 +11,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixtures.map_graphs import write_graph
 
 from trencadis_boards import load_board
 from trencadis_compiler.compile import compile_model
+from trencadis_compiler.maps.place import MapPlacement
+from trencadis_compiler.options import Options
+from trencadis_compiler.report.boards import compare_boards
 from trencadis_compiler.report.page.mosaic import HOLE, mosaic_of
+from trencadis_compiler.report.page.tiling import Tiling, tilings_of
 from trencadis_compiler.report.page.write import MAX_NAME, MAX_TEXT, html_page, shown_name
 
 DIGITS = Path(__file__).parents[3] / "examples/digits/digits.onnx"
@@ -146,30 +151,52 @@ def test_boards_are_a_picture_and_a_table(compiled: Any, name: str) -> None:
 
 
 def test_mosaics_hold_every_weight(compiled: Any) -> None:
-    for placed in compiled.segments[0].placement.layers[:2]:
-        plan = placed.plan
-        mosaic = mosaic_of(plan, 10**9)
-        shape = (mosaic.rows, mosaic.columns)
-        owners = np.frombuffer(zlib.decompress(base64.b64decode(mosaic.owners)), np.uint8)
-        weights = np.frombuffer(zlib.decompress(base64.b64decode(mosaic.weights)), np.int8)
-        kernels = plan.layer.weights.dense().reshape(len(plan.layer.weights), -1)
-        again = np.zeros_like(kernels)
-        for tile, members in enumerate(plan.packing.tiles):
-            for level in range(plan.packing.depth):
-                column = tile * plan.packing.depth + level
-                for place, kernel in enumerate(members):
-                    mine = owners.reshape(shape)[:, column] == place
-                    again[kernel, mine] = weights.reshape(shape)[mine, column]
-        assert np.array_equal(again, kernels)
-        assert np.count_nonzero(owners != HOLE) == np.count_nonzero(kernels)
+    for tiling in tilings_of(compiled.placement)[:2]:
+        check_mosaic(tiling)
+
+
+def check_mosaic(tiling: Tiling) -> None:
+    mosaic = mosaic_of(tiling, 10**9)
+    shape = (mosaic.rows, mosaic.columns)
+    owners = np.frombuffer(zlib.decompress(base64.b64decode(mosaic.owners)), np.uint8)
+    weights = np.frombuffer(zlib.decompress(base64.b64decode(mosaic.weights)), np.int8)
+    kernels = tiling.weights.dense().reshape(len(tiling.weights), -1)
+    again = np.zeros_like(kernels)
+    for tile, members in enumerate(tiling.tiles):
+        for level in range(tiling.depth):
+            column = tile * tiling.depth + level
+            for place, kernel in enumerate(members):
+                mine = owners.reshape(shape)[:, column] == place
+                again[kernel, mine] = weights.reshape(shape)[mine, column]
+    assert np.array_equal(again, kernels)
+    assert np.count_nonzero(owners != HOLE) == np.count_nonzero(kernels)
+
+
+@pytest.mark.parametrize("kind", ["residual", "depthwise"])
+def test_a_network_on_a_map_engine_has_mosaics_and_memories(kind: str, tmp_path: Path) -> None:
+    options = Options(sized=True, strict=True)
+    compiled = compile_model(write_graph(kind, tmp_path), load_board("sim"), options=options)
+    (placement,) = compiled.placements
+    assert isinstance(placement, MapPlacement)
+    tilings = tilings_of(placement)
+    for tiling, row in zip(tilings, compiled.compiled.report["layers"], strict=True):
+        check_mosaic(tiling)
+        assert tiling.name == row["name"]
+        assert tiling.rows == row["tiles"] * row["rows_per_input"]
+    boards = compare_boards(compiled.parts, compiled.planner)
+    assert all(row["cycles"] is None and "list engines" in row["note"] for row in boards)
+    page = html_page(compiled.compiled.report, [placement], title="branches", boards=boards)
+    checked(page)
+    assert page.count("data-owners=") == len(tilings)
+    assert "map rows" in page
 
 
 def test_large_layers_are_shown_in_part(compiled: Any) -> None:
-    plan = compiled.segments[0].placement.layers[2].plan
-    mosaic = mosaic_of(plan, 1000)
+    tiling = tilings_of(compiled.placement)[2]
+    mosaic = mosaic_of(tiling, 1000)
     assert mosaic.rows * mosaic.columns <= 1024
     assert mosaic.rows_all * mosaic.columns_all > 10_000
-    assert mosaic.filled == plan.layer.nonzeros
+    assert mosaic.filled == tiling.weights.nonzeros
 
 
 def test_names_are_shortened() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_compiler.mapping.plan import LayerPlan
+from trencadis_compiler.report.page.tiling import Tiling
 
 __all__ = ["HOLE", "Mosaic", "mosaic_of"]
 
@@ -53,26 +53,24 @@ class Mosaic:
     collisions: int
 
 
-def mosaic_of(plan: LayerPlan, max_places: int) -> Mosaic:
+def mosaic_of(tiling: Tiling, max_places: int) -> Mosaic:
     """The mosaic of a layer, of the first inputs and tiles if it has more places than allowed.
 
     Parameters
     ----------
-    plan : LayerPlan
-        The layer.
+    tiling : Tiling
+        The layer and its tiles.
     max_places : int
         Most places to show.
     """
-    packing, depth = plan.packing, plan.packing.depth
-    kernels = plan.layer.weights
-    size = kernels.length
-    columns_all = len(packing.tiles) * depth
+    kernels, depth = tiling.weights, tiling.depth
+    size, columns_all = kernels.length, tiling.rows
     columns = min(columns_all, max(depth, max_places // min(size, 4096) // depth * depth))
     rows = min(size, max(1, max_places // columns))
     owners = np.full((rows, columns), HOLE, np.uint8)
     weights = np.zeros((rows, columns), np.int8)
     collisions = filled = 0
-    for number, tile in enumerate(packing.tiles):
+    for number, tile in enumerate(tiling.tiles):
         taken = np.zeros(size, np.int64)
         for place, kernel in enumerate(tile):
             mine = slice(kernels.starts[kernel], kernels.starts[kernel + 1])

@@ -2,15 +2,18 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.mapping.place import Placement
+from trencadis_compiler.maps.place import MapPlacement
 from trencadis_compiler.report.page.boards_plot import boards_plot
 from trencadis_compiler.report.page.graph_plot import graph_plot
+from trencadis_compiler.report.page.memories import memories_of
 from trencadis_compiler.report.page.mosaic import mosaic_of
+from trencadis_compiler.report.page.tiling import tilings_of
 from trencadis_compiler.report.shown_names import last_name, with_last_names
 
 __all__ = ["MAX_PLACES", "html_page"]
@@ -33,7 +36,7 @@ MAX_TEXT = 300
 
 def html_page(
     report: Mapping[str, Any],
-    placements: Sequence[Placement],
+    placements: Sequence[Placement | MapPlacement],
     *,
     title: str,
     boards: Sequence[Mapping[str, Any]] = (),
@@ -44,7 +47,7 @@ def html_page(
     ----------
     report : mapping
         The report, as `--json` prints it.
-    placements : sequence of Placement
+    placements : sequence of Placement or MapPlacement
         The overlay segments, in order.
     title : str
         Name of the model.
@@ -86,8 +89,8 @@ def html_page(
         others=_others(report["other_cycles"]),
         bars=_bars(report),
         graph=graph_plot(report.get("graph", ()), report["segments"]),
-        mosaics=_mosaics(placements, {layer["name"] for layer in layers}),
-        memories=_memories(placements),
+        mosaics=_mosaics(placements, {layer["name"]: layer["cycles"] for layer in layers}),
+        memories=memories_of(placements),
         boards=boards,
         plot=boards_plot(boards),
         style=folder.joinpath("page.css").read_text("utf-8"),
@@ -198,69 +201,36 @@ def _others(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{"what": what, "cycles": cycles} for what, cycles in sums.items() if cycles >= 1]
 
 
-def _mosaics(placements: Sequence[Placement], names: Set[str]) -> list[dict[str, Any]]:
+def _mosaics(
+    placements: Sequence[Placement | MapPlacement], cycles: Mapping[str, float]
+) -> list[dict[str, Any]]:
     """Mosaics in the network's order, of the layers with the most cycles where there are many."""
-    plans = [
-        placed.plan
+    tilings = [
+        tiling
         for placement in placements
-        for placed in placement.layers
-        if placed.plan.layer.name in names
+        for tiling in tilings_of(placement)
+        if tiling.name in cycles
     ]
-    images = Counter(plan.layer.name for plan in plans)
-    chosen = sorted(range(len(plans)), key=lambda i: -plans[i].cycles)[:MAX_MOSAICS]
-    packings = {i: plans[i].packing for i in chosen}
-    sizes = {
-        i: plans[i].layer.weights.length * len(packing.tiles) * packing.depth
-        for i, packing in packings.items()
-    }
-    total = sum(sizes.values())
+    images = Counter(tiling.name for tiling in tilings)
+    ranked = sorted(range(len(tilings)), key=lambda i: -cycles[tilings[i].name])
+    chosen = [tilings[i] for i in sorted(ranked[:MAX_MOSAICS])]
+    total = sum(tiling.places for tiling in chosen)
     found, seen = [], Counter[str]()
-    for i in sorted(chosen):
-        plan = plans[i]
-        share = min(sizes[i], max(1000, int(MAX_PLACES * sizes[i] / total))) if total else 1
-        mosaic = mosaic_of(plan, share)
-        places = mosaic.rows_all * mosaic.columns_all
-        name = plan.layer.name
+    for tiling in chosen:
+        share = max(1000, int(MAX_PLACES * tiling.places / total)) if total else 1
+        mosaic = mosaic_of(tiling, min(tiling.places, share))
+        name = tiling.name
         seen[name] += 1
         found.append(
             {
                 "name": name,
                 "image": f"image {seen[name]} of {images[name]}" if images[name] > 1 else "",
-                "kernels": len(plan.layer.weights),
-                "kernels_per_tile": plan.packing.kernels_per_tile,
-                "tiles": len(plan.packing.tiles),
-                "full": mosaic.filled / places if places else 0.0,
-                "channels": plan.layer.weights.shape[1],
+                "kernels": len(tiling.weights),
+                "kernels_per_tile": tiling.kernels_per_tile,
+                "tiles": len(tiling.tiles),
+                "full": mosaic.filled / tiling.places if tiling.places else 0.0,
+                "channels": tiling.weights.shape[1],
                 "data": mosaic,
             }
         )
     return found
-
-
-def _memories(placements: Sequence[Placement]) -> list[dict[str, Any]]:
-    """Used share of each engine's memories; of several images, that of the fullest."""
-    fullest: dict[tuple[int, str], tuple[int, int]] = {}
-    for placement in placements:
-        for engine, config in enumerate(placement.core.engines):
-            on = placement.on_engine(engine)
-            used = {
-                "weight rows": (sum(p.plan.weight_rows for p in on), config.weight_rows),
-                "slot rows": (sum(p.plan.slots for p in on), config.slot_rows),
-                "list entries and dense values": (
-                    sum(p.source.buffers * p.source.size for p in on),
-                    config.list_entries + config.dense_values,
-                ),
-                "layers": (len(on), config.layers),
-            }
-            for name, sizes in used.items():
-                fullest[engine, name] = max(fullest.get((engine, name), (0, 0)), sizes)
-    return [
-        {
-            "where": f"engine {engine}",
-            "memory": name,
-            "used": taken,
-            "capacity": capacity,
-            "share": taken / capacity if capacity else 0.0,
-        }
-        for (engine, name), (taken, capacity) in fullest.items()
-    ]
