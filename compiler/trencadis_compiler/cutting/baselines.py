@@ -2,10 +2,11 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from trencadis_compiler.cutting.grid import Grid, largest_part
+from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.network import Layer, Network
 from trencadis_compiler.mapping.candidates import plans_for
@@ -16,10 +17,11 @@ from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.mapping.schedule import schedule
 from trencadis_compiler.mapping.size_memories import roomy
 from trencadis_compiler.packing.tiles import FULL_EFFORT
-from trencadis_format.config import CoreConfig, EngineConfig
+from trencadis_format.config import CoreConfig, EngineConfig, KernelConfig
 from trencadis_format.timing import LAYER_OVERHEAD, SAMPLE_OVERHEAD
+from trencadis_format.widths import INPUT_INDEX_BITS
 
-__all__ = ["Baselines", "predict_baselines"]
+__all__ = ["Baselines", "cut_baselines", "predict_baselines"]
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,50 @@ def predict_baselines(
         If the dense network does not fit the array.
     """
     large = roomy(core)
-    sparse = replace(network, layers=tuple(map(_without_winners, network.layers)))
-    dense = replace(sparse, layers=tuple(map(_with_all_weights, sparse.layers)))
+    sparse, dense = _without_sparsities(network)
     planner = planner or Planner(FULL_EFFORT.shared(len(network.layers)))
     return Baselines(_cycles(dense, large, planner), _cycles(sparse, large, planner))
+
+
+def cut_baselines(cut: Cut, kernel: KernelConfig, planner: Planner) -> Baselines:
+    """Cycles of a network that a kernel holds in pieces alone, without its sparsities.
+
+    The networks without them are cut as this one was, for the same memories; loading every image
+    and moving its maps is included, as it is in `Cut.cycles`.
+
+    Parameters
+    ----------
+    cut : Cut
+        The network as it was cut.
+    kernel : KernelConfig
+        The kernel.
+    planner : Planner
+        Planner with the packings that were found.
+
+    Raises
+    ------
+    CompileError
+        If a layer without its sparsities fits in no pieces.
+    """
+    sparse, dense = _without_sparsities(cut.network)
+    everything = {layer.name: 1.0 for layer in cut.network.layers}
+
+    def cycles(network: Network) -> float:
+        return plan_cut(
+            network, kernel, everything, planner=planner, progress=planner.progress
+        ).cycles
+
+    feeds = [placed.feed for program in cut.programs for placed in program.placement.layers]
+    same = all(feed.expected == feed.channels for feed in feeds) and not any(
+        layer.winners for layer in cut.network.layers
+    )
+    return Baselines(cycles(dense), cut.cycles if same else cycles(sparse))
+
+
+def _without_sparsities(network: Network) -> tuple[Network, Network]:
+    """A network without its k-WTA, and the same with a weight for every zero."""
+    sparse = replace(network, layers=tuple(map(_without_winners, network.layers)))
+    return sparse, replace(sparse, layers=tuple(map(_with_all_weights, sparse.layers)))
 
 
 def _cycles(network: Network, core: CoreConfig, planner: Planner) -> float:
@@ -96,21 +138,58 @@ def _period_in_parts(network: Network, core: CoreConfig, density: Mapping[str, f
 
 def _layer_cycles(layer: Layer, engine: EngineConfig, feed: Feed) -> float:
     """Cycles of a layer on an engine, in as few strips and parts as its map and weights need."""
-    if feed.dense and not engine.dense_values:
-        return math.inf
-    rows = layer.out_shape[1]
-    for strips in itertools.takewhile(lambda count: count <= rows, (2**i for i in range(12))):
-        strip = largest_part(layer, Grid(row_strips=strips))
-        strip_feed = replace(feed, rows=strip.in_shape[1], columns=strip.in_shape[2])
-        cycles = _strip_cycles(strip, engine, strip_feed)
+    return min(_cycles_in_parts(layer, engine, sent) for sent in _ways_to_send(feed, engine))
+
+
+def _ways_to_send(feed: Feed, engine: EngineConfig) -> Iterator[Feed]:
+    """A map as it is; a network's input also as lists of all channels, as pieces may read it."""
+    if not feed.dense or engine.dense_values:
+        yield feed
+    if feed.dense and engine.list_entries and feed.channels <= 1 << INPUT_INDEX_BITS:
+        yield replace(feed, dense=False, entries=feed.channels, exact=True, spread=False)
+
+
+def _cycles_in_parts(layer: Layer, engine: EngineConfig, feed: Feed) -> float:
+    for grid in _grids(layer):
+        part = largest_part(layer, grid)
+        cycles = _strip_cycles(part, engine, _feed_of_part(feed, part))
         if cycles < math.inf:
-            return strips * cycles
+            return grid.row_strips * grid.input_groups * cycles
     return math.inf
+
+
+def _feed_of_part(feed: Feed, part: Layer) -> Feed:
+    """What a part reads, with as many entries as channels if the whole map has them all."""
+    channels, rows, columns = part.in_shape
+    share = channels / feed.channels
+    return replace(
+        feed,
+        channels=channels,
+        rows=rows,
+        columns=columns,
+        entries=math.ceil(feed.entries * share),
+        expected=feed.expected * share,
+    )
+
+
+def _grids(layer: Layer) -> Iterator[Grid]:
+    """Ways to cut a layer's map: strips of rows, and of their channels if no strip is small enough.
+
+    Sums of a part of the channels are all sent on, so this is the more expensive cut.
+    """
+    channels, rows = layer.in_shape[0], layer.out_shape[1]
+    for groups in _powers(channels if layer.weights.groups == 1 else 1):
+        for strips in _powers(rows):
+            yield Grid(row_strips=strips, input_groups=groups)
+
+
+def _powers(most: int) -> Iterator[int]:
+    return itertools.takewhile(lambda count: count <= most, (2**i for i in range(12)))
 
 
 def _strip_cycles(layer: Layer, engine: EngineConfig, feed: Feed) -> float:
     kernels = layer.weights.shape[0]
-    for parts in itertools.takewhile(lambda count: count <= kernels, (2**i for i in range(12))):
+    for parts in _powers(kernels):
         size = math.ceil(kernels / parts)
         pieces = [
             layer.weights.part((start, min(start + size, kernels)), (0, layer.weights.shape[1]))

@@ -96,8 +96,11 @@ def _cycles(report: Report) -> RenderableType:
     if dense:
         table.add_row("times as fast as dense", "", f"{dense / sparse:.2f}", f"{dense / both:.2f}")
     note = "Dense, sparse weights: predicted for memories that hold all."
-    if report.get("pieces") or any("pieces" in layer for layer in report["layers"]):
-        note += " As compiled: cut into pieces."
+    if any("pieces" in layer for layer in report["layers"]):
+        note = (
+            "Dense, sparse weights: predicted. What was cut into pieces is cut likewise, the "
+            "rest is in memories that hold all."
+        )
     zeros = 1 - report["nonzero_weights"] / report["weights"] if report["weights"] else 0.0
     if dense and zeros >= MIN_ZEROS:
         bought = f"makes the array {dense / sparse:.2f} times as fast"

@@ -7,12 +7,13 @@ from typing import Any
 import onnx
 
 from trencadis_boards import Board
-from trencadis_compiler.cutting.baselines import predict_baselines
+from trencadis_compiler.cutting.baselines import Baselines, cut_baselines, predict_baselines
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.mapping.planner import Planner
 from trencadis_compiler.maps.compile_maps import CompiledMaps
 from trencadis_compiler.report.advice import advise
 from trencadis_compiler.report.cost import link_seconds, overlay_seconds
+from trencadis_compiler.report.deadline import OutOfTime, limited
 from trencadis_compiler.report.map_advice import advise_maps, dense_maps
 from trencadis_compiler.report.measure import host_seconds, model_seconds
 from trencadis_compiler.segments.cut_segment import CompiledPieces
@@ -20,6 +21,9 @@ from trencadis_compiler.segments.segment import CompiledSegment
 from trencadis_format.compiled import Segment
 
 __all__ = ["truth"]
+
+BASELINES_S = 60.0
+"""Seconds after which the network without its zeros is not predicted."""
 
 
 def truth(
@@ -54,14 +58,15 @@ def truth(
     Returns
     -------
     dict
-        `cycles_dense` and `cycles_sparse_weights` (None where the dense network fits no array);
+        `cycles_dense` and `cycles_sparse_weights` (None where the dense network fits no array, or
+        was not placed within `BASELINES_S`);
         `latency_s` of one inference and `inferences_per_s` of a stream of them, modelled: the
         slowest of overlay, transfers and host; `host_s` and `onnxruntime_inferences_per_s`,
         measured on this machine; `advice`; `verdict`, a sentence if the overlay does not pay.
     """
     cycles = sum(segment.cycles for segment in overlays)
     progress("predicting the network without its zeros")
-    dense, sparse = _baselines(overlays, planner)
+    dense, sparse = _baselines(overlays, planner.trial(limited(progress, BASELINES_S)))
     progress("measuring onnxruntime on this machine")
     host_s = host_seconds(segments)
     whole_s = model_seconds(model)
@@ -99,21 +104,23 @@ def _baselines(
     overlays: Sequence[CompiledSegment | CompiledPieces | CompiledMaps], planner: Planner
 ) -> tuple[float | None, float | None]:
     """Cycles of all segments dense, and with sparse weights alone."""
-    dense = sparse = 0.0
-    for segment in overlays:
-        if isinstance(segment, CompiledMaps):
-            dense += dense_maps(segment)
-            sparse += segment.dense_cycles
-            continue
-        try:
-            baselines = predict_baselines(segment.network, segment.placements[0].core, planner)
-        except CompileError:
-            return None, None
-        dense += baselines.dense
-        sparse += baselines.sparse_weights
-    if not (math.isfinite(dense) and math.isfinite(sparse)):
+    try:
+        found = [_baselines_of(segment, planner) for segment in overlays]
+    except (CompileError, OutOfTime):
         return None, None
-    return dense, sparse
+    dense = sum(baselines.dense for baselines in found)
+    sparse = sum(baselines.sparse_weights for baselines in found)
+    return (dense, sparse) if math.isfinite(dense + sparse) else (None, None)
+
+
+def _baselines_of(
+    segment: CompiledSegment | CompiledPieces | CompiledMaps, planner: Planner
+) -> Baselines:
+    if isinstance(segment, CompiledMaps):
+        return Baselines(dense_maps(segment), segment.dense_cycles)
+    if isinstance(segment, CompiledPieces):
+        return cut_baselines(segment.cut, segment.segment.overlays[0].kernel, planner)
+    return predict_baselines(segment.network, segment.placement.core, planner)
 
 
 def _verdict(figures: dict[str, Any], board: Board) -> str:
