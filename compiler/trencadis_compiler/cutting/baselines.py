@@ -3,10 +3,12 @@
 import itertools
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from trencadis_compiler.cutting.grid import Grid, largest_part
 from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
+from trencadis_compiler.cutting.ways_to_send import ways_to_send
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.network import Layer, Network
 from trencadis_compiler.mapping.candidates import plans_for
@@ -102,10 +104,11 @@ def _without_sparsities(network: Network) -> tuple[Network, Network]:
 
 def _cycles(network: Network, core: CoreConfig, planner: Planner) -> float:
     everything = {layer.name: 1.0 for layer in network.layers}
-    try:
-        period = schedule(place(network, core, everything, planner=planner)).period
-    except CompileError:
-        period = _period_in_parts(network, core, everything)
+    periods = []
+    for tried in ways_to_send(network, core):
+        with suppress(CompileError):
+            periods.append(schedule(place(tried, core, everything, planner=planner)).period)
+    period = min(periods) if periods else _period_in_parts(network, core, everything)
     return period / core.batch_lanes
 
 
@@ -138,10 +141,10 @@ def _period_in_parts(network: Network, core: CoreConfig, density: Mapping[str, f
 
 def _layer_cycles(layer: Layer, engine: EngineConfig, feed: Feed) -> float:
     """Cycles of a layer on an engine, in as few strips and parts as its map and weights need."""
-    return min(_cycles_in_parts(layer, engine, sent) for sent in _ways_to_send(feed, engine))
+    return min(_cycles_in_parts(layer, engine, sent) for sent in _feeds(feed, engine))
 
 
-def _ways_to_send(feed: Feed, engine: EngineConfig) -> Iterator[Feed]:
+def _feeds(feed: Feed, engine: EngineConfig) -> Iterator[Feed]:
     """A map as it is; a network's input also as lists of all channels, as pieces may read it."""
     if not feed.dense or engine.dense_values:
         yield feed

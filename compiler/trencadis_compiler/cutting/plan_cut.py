@@ -13,6 +13,7 @@ from trencadis_compiler.cutting.choose_grid import (
 from trencadis_compiler.cutting.grid import Grid, select_on_host, without_winners
 from trencadis_compiler.cutting.identity import handed_on_densities
 from trencadis_compiler.cutting.program import Program, Target, check_program, find_program
+from trencadis_compiler.cutting.ways_to_send import ways_to_send
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.ir.network import Layer, Network
 from trencadis_compiler.mapping.chain import chain_of
@@ -140,19 +141,39 @@ def plan_cut(
     density = density or {}
     handed_on = handed_on_densities(network, density, len(kernel.core.engines))
     target = Target(kernel, {**handed_on, **density}, planner)
-    problem = None
+    problem: CompileError | None = None
     if len(layers) >= len(kernel.core.engines):
-        try:
-            placement = place(network, kernel.core, density, planner=planner, thorough=False)
-            check_program(placement, kernel)
-            placement = place(network, kernel.core, density, planner=planner)
-            check_program(placement, kernel)
-            program = Program(placement, schedule(placement))
-            # A last layer with k-WTA is refused by `place`.
-            return Cut(network, (CutStage(_section(layers, 0), (program,)),), density)
-        except CompileError as error:
-            problem = error
+        wholes: list[Cut] = []
+        for tried in ways_to_send(network, kernel.core):
+            try:
+                wholes.append(_whole(tried, layers, kernel, density, planner))
+            except CompileError as error:
+                problem = problem or error
+        if wholes:
+            return min(wholes, key=lambda cut: cut.cycles)
     return Cut(network, _best_sections(network, layers, target, problem, progress), density)
+
+
+def _whole(
+    network: Network,
+    layers: tuple[Layer, ...],
+    kernel: KernelConfig,
+    density: Mapping[str, float],
+    planner: Planner,
+) -> Cut:
+    """A network in one image.
+
+    Raises
+    ------
+    CompileError
+        If it does not fit, or its last layer has k-WTA.
+    """
+    placement = place(network, kernel.core, density, planner=planner, thorough=False)
+    check_program(placement, kernel)
+    placement = place(network, kernel.core, density, planner=planner)
+    check_program(placement, kernel)
+    program = Program(placement, schedule(placement))
+    return Cut(network, (CutStage(_section(layers, 0), (program,)),), density)
 
 
 def _best_sections(

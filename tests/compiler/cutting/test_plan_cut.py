@@ -14,12 +14,14 @@ from tests.fixtures.networks import (
     random_network,
 )
 
+from trencadis_boards import load_board
 from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
 from trencadis_compiler.errors import CompileError
 from trencadis_compiler.exact.reference import evaluate
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Network, Pool
 from trencadis_compiler.mapping.place import place
+from trencadis_compiler.mapping.schedule import schedule
 from trencadis_format.config import KernelConfig
 from trencadis_host.devices.emulator.device import Emulator
 
@@ -119,3 +121,24 @@ def test_what_fits_is_left_whole() -> None:
     cut = plan_cut(network, KERNELS["groups"])
     assert cut.whole
     assert cut.programs[0].placement.network is network
+
+
+def test_dense_channels_of_a_position_are_sent_as_a_list_where_lanes_share_them() -> None:
+    spec = network((64, 5, 4), LayerSpec(24, (1, 1), density=1.0), zero_point=9)
+    made = random_network(spec, 2)
+    kernel = load_board("sim").kernel
+    cut = plan_cut(made, kernel)
+    assert cut.whole
+    assert cut.network.input.nonzeros == 64
+    dense = schedule(place(made, kernel.core)).period
+    assert cut.cycles < dense / 2
+    keys = np.random.default_rng(3).integers(0, 256, (3, 64, 5, 4)).astype(np.uint8)
+    found = run_cut(cut, kernel, keys.transpose(0, 2, 3, 1), Emulator).maps
+    expected = evaluate(made, keys.astype(np.int64)).transpose(0, 2, 3, 1)
+    assert np.array_equal(found, expected)
+
+
+def test_windows_of_more_positions_are_sent_dense() -> None:
+    spec = network((64, 5, 4), LayerSpec(24, (3, 3), density=1.0), zero_point=9)
+    cut = plan_cut(random_network(spec, 2), load_board("sim").kernel)
+    assert cut.network.input.nonzeros is None
