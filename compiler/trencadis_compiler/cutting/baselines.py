@@ -10,6 +10,7 @@ from trencadis_compiler.cutting.grid import Grid, largest_part
 from trencadis_compiler.cutting.plan_cut import Cut, plan_cut
 from trencadis_compiler.cutting.ways_to_send import ways_to_send
 from trencadis_compiler.errors import CompileError
+from trencadis_compiler.ir.kernels import MAX_FILLED
 from trencadis_compiler.ir.network import Layer, Network
 from trencadis_compiler.mapping.candidates import plans_for
 from trencadis_compiler.mapping.chain import chain_of, split_chain
@@ -211,4 +212,9 @@ def _without_winners(layer: Layer) -> Layer:
 
 
 def _with_all_weights(layer: Layer) -> Layer:
+    if layer.weights.size > MAX_FILLED:
+        raise CompileError(
+            f"layer {layer.name!r} has {layer.weights.size:,} weights, zeros included; at most "
+            f"{MAX_FILLED:,} are written out"
+        )
     return replace(layer, weights=layer.weights.filled())

@@ -56,6 +56,12 @@ def host_segment(
     for tensor in model.graph.initializer:
         if tensor.name in used:
             made.initializer.append(tensor)
+    for sparse in model.graph.sparse_initializer:
+        if sparse.values.name in used:
+            raise CompileError(
+                f"sparse constant {sparse.values.name!r} of shape {tuple(sparse.dims)} is too "
+                f"large for the host, where it would be written out: {part.reason}"
+            )
     for names, values in ((part.inputs, made.input), (part.outputs, made.output)):
         for name in names:
             values.append(_value_info(name, graph.infos, extra))

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_compiler.ir.network import TensorInfo
+from trencadis_compiler.ir.sparse_constant import SparseConstant
 
 __all__ = ["K_WINNERS", "QUANT", "TABLE", "Graph", "Node"]
 
@@ -50,7 +51,7 @@ class Graph:
     inputs: tuple[TensorInfo, ...]
     outputs: tuple[TensorInfo, ...]
     nodes: tuple[Node, ...]
-    constants: Mapping[str, npt.NDArray[Any]]
+    constants: Mapping[str, npt.NDArray[Any] | SparseConstant]
     infos: Mapping[str, TensorInfo] = field(default_factory=dict)
 
     def producer(self, value: str) -> Node | None:

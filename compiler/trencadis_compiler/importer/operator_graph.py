@@ -13,6 +13,7 @@ from trencadis_compiler.importer.graph import Graph, Node
 from trencadis_compiler.importer.reading.draft import reads
 from trencadis_compiler.importer.standard import StandardModel
 from trencadis_compiler.ir.network import TensorInfo
+from trencadis_compiler.ir.sparse_constant import SparseConstant
 
 __all__ = ["operator_graph"]
 
@@ -28,7 +29,14 @@ def operator_graph(standard: StandardModel) -> Graph:
         If an input or output of the model is no tensor.
     """
     graph, path = standard.model.graph, standard.path
-    constants = {tensor.name: _array(tensor) for tensor in graph.initializer}
+    constants: dict[str, npt.NDArray[Any] | SparseConstant] = {
+        tensor.name: _array(tensor) for tensor in graph.initializer
+    }
+    for sparse in graph.sparse_initializer:
+        rows, columns = sparse.dims
+        constants[sparse.values.name] = SparseConstant.of_flat(
+            (rows, columns), _array(sparse.indices), _array(sparse.values)
+        )
     infos = dict(_infos([*graph.value_info, *graph.input, *graph.output]))
     edges = []
     for values in (graph.input, graph.output):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from trencadis_compiler.ir.occupancy import Occupancy
 
-__all__ = ["Kernels", "Shape"]
+__all__ = ["MAX_FILLED", "Kernels", "Shape"]
 
 Array = npt.NDArray[Any]
 
@@ -21,6 +21,9 @@ Shape = tuple[int, int, int, int]
 
 SPARSE = 1 / 64
 """Density below which products are summed non-zero by non-zero."""
+
+MAX_FILLED = 1 << 27
+"""Weights up to which it is tried what a layer would take without its zeros."""
 
 MAX_DENSE = 1 << 22
 """Elements that are expanded at a time."""

@@ -7,9 +7,9 @@ complementary masks fall into perfect tiles; for other sparsity a tile may be gi
 weights for every input, and takes as many colliding non-zeros.
 
 A first packing is quick: tiles of depth 1 are grown (`grow`), deeper ones filled greedily
-(`greedy`). What needs more tiles than the bound can be improved by iterated greedy (Culberson
-1992): taking the kernels again, tile by tile in another order, never needs more tiles. At last an
-exact cover is tried.
+(`greedy`); thousands of kernels go into the first tile that takes them (`first_fit`). What needs
+more tiles than the bound can be improved by iterated greedy (Culberson 1992): taking the kernels
+again, tile by tile in another order, never needs more tiles. At last an exact cover is tried.
 """
 
 import functools
@@ -22,6 +22,7 @@ import numpy as np
 
 from trencadis_compiler.ir.occupancy import Occupancy
 from trencadis_compiler.packing.cover import full_tiles
+from trencadis_compiler.packing.first_fit import MANY_KERNELS, first_fit
 from trencadis_compiler.packing.greedy import greedy
 from trencadis_compiler.packing.grow import grow_tiles
 
@@ -183,13 +184,14 @@ class Search:
         self._kernels_per_tile = kernels_per_tile
         self._depth = depth
         self._bound = fewest_tiles(occupancy, kernels_per_tile, depth)
+        self._many = occupancy.kernels > MANY_KERNELS
         if kernels_per_tile == 1:
             self._tiles = [[kernel] for kernel in range(occupancy.kernels)]
-        elif depth == 1:
+        elif depth == 1 and not self._many:
             self._tiles = grow_tiles(occupancy.collide, kernels_per_tile)
         else:
             largest_first = np.argsort(-occupancy.sizes, kind="stable").tolist()
-            self._tiles = greedy(occupancy, largest_first, kernels_per_tile, depth)
+            self._tiles = self._filled(largest_first)
         self.first_packing = self.packing
 
     @property
@@ -201,7 +203,14 @@ class Search:
     @property
     def perfect(self) -> bool:
         """No packing has fewer tiles."""
-        return len(self._tiles) <= self._bound or (self._depth == 1 and self._occupancy.all_collide)
+        return len(self._tiles) <= self._bound or (
+            self._depth == 1 and not self._many and self._occupancy.all_collide
+        )
+
+    def _filled(self, order: list[int]) -> list[list[int]]:
+        """Tiles filled with the kernels in this order."""
+        fill = first_fit if self._many else greedy
+        return fill(self._occupancy, order, self._kernels_per_tile, self._depth)
 
     def improve(
         self, effort: Effort, *, seed: int = 0, progress: Callable[[], None] = lambda: None
@@ -217,11 +226,13 @@ class Search:
         while not self.perfect and since_better < rounds and left:
             progress()
             order = [kernel for i in _next_order(tiles, since_better, rng) for kernel in tiles[i]]
-            again = greedy(occupancy, order, limit, depth)
+            again = self._filled(order)
             since_better = 0 if len(again) < len(tiles) else since_better + 1
             self._tiles = tiles = again
             left -= 1
-        if not self.perfect and depth == 1 and _may_fill(occupancy, limit, self._bound):
+        if self.perfect or self._many:
+            return
+        if depth == 1 and _may_fill(occupancy, limit, self._bound):
             covered = _cover(occupancy, limit, self._bound, rng)
             self._tiles = min(tiles, covered, key=len)
 

@@ -16,7 +16,7 @@ import numpy as np
 from trencadis_boards import Board, BoardError, load_board
 from trencadis_compiler.cutting.plan_cut import plan_cut
 from trencadis_compiler.errors import CompileError
-from trencadis_compiler.ir.kernels import Kernels
+from trencadis_compiler.ir.kernels import MAX_FILLED, Kernels
 from trencadis_compiler.ir.network import Layer, Network, Winners
 from trencadis_compiler.mapping.place import place
 from trencadis_compiler.mapping.planner import Planner
@@ -213,7 +213,8 @@ def changes_of(layer: Layer, kernels_per_tile: int, full: float, *, read: bool) 
         Another layer reads its map, so that k-WTA would save that layer's cycles.
     """
     density = layer.nonzeros / layer.weights.size
-    ways = min(kernels_per_tile, int(1 / density)) if density and layer.weights.groups == 1 else 1
+    masked = layer.weights.groups == 1 and layer.weights.size <= MAX_FILLED
+    ways = min(kernels_per_tile, int(1 / density)) if density and masked else 1
     lost = f"{1 - density:.0%} of its weights are zero, but where kernels collide: {full:.0%} full"
     if ways > 1:
         yield Change(
@@ -229,7 +230,7 @@ def changes_of(layer: Layer, kernels_per_tile: int, full: float, *, read: bool) 
             replace(layer, weights=one_of(layer.weights, ways)),
         )
     further = min(kernels_per_tile, int(1 / PRUNED))
-    if density > PRUNED and further > ways and layer.weights.groups == 1:
+    if density > PRUNED and further > ways and masked:
         yield Change(
             layer.name,
             f"{density:.0%} of its weights are not zero",

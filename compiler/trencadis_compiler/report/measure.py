@@ -1,5 +1,6 @@
 """Speed of what runs on this machine: the whole model and the host segments, by onnxruntime."""
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -20,11 +21,16 @@ BUDGET_S = 1.0
 MIN_RUNS = 3
 MAX_RUNS = 50
 
+MAX_WRITTEN_OUT_BYTES = 1 << 30
+"""Bytes of sparse constants written out, as onnxruntime does, above which a model is not run."""
+
 TYPES = {"float": "float32", "double": "float64"}
 
 
 def model_seconds(model: onnx.ModelProto, mode: Mode = Mode.FAST) -> float | None:
     """Median seconds of one inference of a model, its batch 1; None if it cannot be run.
+
+    A model whose sparse constants take more than `MAX_WRITTEN_OUT_BYTES` dense is not run.
 
     Inputs are zeros: of dense operators the time does not depend on them.
 
@@ -35,6 +41,9 @@ def model_seconds(model: onnx.ModelProto, mode: Mode = Mode.FAST) -> float | Non
     mode : Mode
         How onnxruntime computes; by default as fast as it can.
     """
+    sparse = sum(math.prod(tensor.dims) for tensor in model.graph.sparse_initializer)
+    if sparse > MAX_WRITTEN_OUT_BYTES:
+        return None
     try:
         session = open_session(model.SerializeToString(), mode)
         feed = {node.name: _zeros(node) for node in session.get_inputs()}

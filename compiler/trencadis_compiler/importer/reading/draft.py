@@ -145,6 +145,9 @@ class Draft:
         unread = [i for i, t in enumerate(self.graph.initializer) if t.name not in needed]
         for number in reversed(unread):
             del self.graph.initializer[number]
+        sparse = [t for t in self.graph.sparse_initializer if t.values.name in needed]
+        del self.graph.sparse_initializer[:]
+        self.graph.sparse_initializer.extend(sparse)
 
     def light(self) -> onnx.ModelProto:
         """A copy whose large constants are inputs instead: small enough to be passed on."""
@@ -168,6 +171,12 @@ class Draft:
                         tensor.name, tensor.data_type, list(tensor.dims)
                     )
                 )
+        for sparse in self.graph.sparse_initializer:
+            model.graph.input.append(
+                onnx.helper.make_tensor_value_info(
+                    sparse.values.name, sparse.values.data_type, list(sparse.dims)
+                )
+            )
         return model
 
 

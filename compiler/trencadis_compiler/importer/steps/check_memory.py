@@ -16,13 +16,19 @@ MAX_TENSOR_BYTES = 8 << 30
 def check_memory(draft: Draft) -> None:
     """Refuse tensors whose known sizes take more than `MAX_TENSOR_BYTES`.
 
+    Weights that stay sparse are never written out, dequantised or not.
+
     Raises
     ------
     CompileError
         If there is one.
     """
     graph = draft.graph
+    sparse = {entry.values.name for entry in graph.sparse_initializer}
+    sparse |= {node.output[0] for node in graph.node if sparse.intersection(node.input[:1])}
     for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.name in sparse:
+            continue
         kind = value.type.tensor_type
         if value.type.WhichOneof("value") != "tensor_type" or not kind.HasField("shape"):
             continue

@@ -1,8 +1,13 @@
-"""Constants in one place: nodes and sparse tensors that are constants become initialisers."""
+"""Constants in one place: nodes and sparse tensors that are constants become initialisers.
+
+Weights that are too many to be written out stay `sparse_initializer`s.
+"""
 
 import math
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import numpy_helper
 
@@ -10,8 +15,8 @@ from trencadis_compiler.importer.reading.draft import Draft, described
 
 __all__ = ["MAX_SPARSE_BYTES", "constants_to_initialisers"]
 
-MAX_SPARSE_BYTES = 1 << 30
-"""Bytes of a sparse constant when it is written out."""
+MAX_SPARSE_BYTES = 1 << 26
+"""Bytes up to which a sparse constant is written out."""
 
 NUMBERS = {
     "value_float": np.float32,
@@ -24,16 +29,23 @@ NUMBERS = {
 def constants_to_initialisers(draft: Draft) -> None:
     """Make initialisers of Constant nodes and of sparse initialisers; names stay.
 
-    Constants of strings stay nodes.
+    Constants of strings stay nodes. Sparse matrices of more than `MAX_SPARSE_BYTES` that are only
+    read as quantised weights of Gemm or MatMul stay as they are, with positions in C order.
 
     Raises
     ------
     CompileError
-        If a sparse constant is damaged or larger than `MAX_SPARSE_BYTES`.
+        If a sparse constant is damaged, or too large for what reads it.
     """
+    kept_sparse = []
     for sparse in draft.graph.sparse_initializer:
-        draft.graph.initializer.append(_dense(draft, sparse, sparse.values.name))
+        name = sparse.values.name
+        if _is_large(draft, sparse) and _only_weights(draft, name):
+            kept_sparse.append(_weights(draft, sparse, name))
+        else:
+            draft.graph.initializer.append(_dense(draft, sparse, name))
     del draft.graph.sparse_initializer[:]
+    draft.graph.sparse_initializer.extend(kept_sparse)
     kept = []
     for node in draft.graph.node:
         if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
@@ -66,24 +78,78 @@ def _value(draft: Draft, node: onnx.NodeProto) -> onnx.TensorProto | None:
     return tensor
 
 
+def _is_large(draft: Draft, sparse: onnx.SparseTensorProto) -> bool:
+    return math.prod(sparse.dims) * draft.array(sparse.values).itemsize > MAX_SPARSE_BYTES
+
+
+def _only_weights(draft: Draft, name: str) -> bool:
+    """Tell whether a constant is only dequantised, and then only multiplied with."""
+    readers = draft.readers()
+    dequantised = readers.get(name, [])
+    return all(node.op_type == "DequantizeLinear" for node in dequantised) and all(
+        reader.op_type in ("Gemm", "MatMul") and list(reader.input[1:2]) == list(node.output)
+        for node in dequantised
+        for reader in readers.get(node.output[0], [])
+    )
+
+
+def _weights(draft: Draft, sparse: onnx.SparseTensorProto, name: str) -> onnx.SparseTensorProto:
+    """A sparse matrix with positions in C order."""
+    flat, values = _elements(draft, sparse, name)
+    if len(sparse.dims) != 2 or values.dtype != np.int8:
+        raise draft.refusal(
+            f"sparse constant {name!r} of shape {tuple(sparse.dims)} and {values.dtype} takes more "
+            f"than {MAX_SPARSE_BYTES} bytes; as much may only be a matrix of int8"
+        )
+    constants = draft.initialisers()
+    for node in draft.readers().get(name, []):
+        zero = constants.get(node.input[2]) if len(node.input) > 2 else None
+        if zero is not None and draft.array(zero).any():
+            raise draft.refusal(
+                f"sparse constant {name!r} has a zero point that is not zero, so that none of its "
+                "weights is; quantise it with zero point 0"
+            )
+    return onnx.helper.make_sparse_tensor(
+        numpy_helper.from_array(values, name),
+        numpy_helper.from_array(flat, f"{name} positions"),
+        list(sparse.dims),
+    )
+
+
 def _dense(draft: Draft, sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    if _is_large(draft, sparse):
+        raise draft.refusal(
+            f"sparse constant {name!r} of shape {tuple(sparse.dims)} takes more than "
+            f"{MAX_SPARSE_BYTES} bytes when it is written out; as much may only be weights of Gemm "
+            "or MatMul, in int8 and dequantised"
+        )
+    flat, values = _elements(draft, sparse, name)
+    dense = np.zeros(math.prod(sparse.dims), values.dtype)
+    dense[flat] = values
+    return numpy_helper.from_array(dense.reshape(tuple(sparse.dims)), name)
+
+
+def _elements(
+    draft: Draft, sparse: onnx.SparseTensorProto, name: str
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """Positions in C order, and values."""
     values = draft.array(sparse.values)
     shape = tuple(sparse.dims)
     size = math.prod(shape)
-    if any(dim < 0 for dim in shape) or size * values.itemsize > MAX_SPARSE_BYTES:
-        raise draft.refusal(
-            f"sparse constant {name!r} of shape {shape} is larger than {MAX_SPARSE_BYTES} bytes; "
-            "save the model with dense constants"
-        )
+    if any(dim < 0 for dim in shape) or size >= 1 << 62:
+        raise draft.refusal(f"sparse constant {name!r} has shape {shape}; export it again")
     indices = draft.array(sparse.indices).astype(np.int64)
     if indices.ndim == 2 and indices.shape == (len(values), len(shape)):
         inside = bool(((indices >= 0) & (indices < np.array(shape))).all())
-        flat = np.ravel_multi_index(tuple(indices.T), shape) if inside else indices
+        flat = np.asarray(np.ravel_multi_index(tuple(indices.T), shape)) if inside else indices
     else:
         inside = indices.shape == values.shape and bool(((indices >= 0) & (indices < size)).all())
         flat = indices
     if not inside:
         raise draft.refusal(f"sparse constant {name!r} has values outside it; export it again")
-    dense = np.zeros(size, values.dtype)
-    dense[flat] = values
-    return numpy_helper.from_array(dense.reshape(shape), name)
+    if (np.diff(flat) <= 0).any():
+        raise draft.refusal(
+            f"sparse constant {name!r} has positions that do not rise, as ONNX wants them; export "
+            "it again"
+        )
+    return flat.astype(np.int64, copy=False), values

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.importer.graph import Node
+from trencadis_compiler.ir.sparse_constant import SparseConstant
 
 __all__ = ["FOLDED", "aligned", "fold", "quantise_constant"]
 
@@ -71,7 +72,7 @@ def quantise_constant(
     return np.clip(np.rint(numbers) + aligned(node, zero, value, axis), *limits).astype(np.int64)
 
 
-def aligned(node: Node, numbers: Array, value: Array, axis: int) -> Array:
+def aligned(node: Node, numbers: Array, value: Array | SparseConstant, axis: int) -> Array:
     """One number for all, or one for every index of an axis, shaped to broadcast."""
     if numbers.size == 1:
         return numbers.reshape([1] * value.ndim)

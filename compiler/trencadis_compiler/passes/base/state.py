@@ -19,6 +19,7 @@ import numpy.typing as npt
 from trencadis_compiler.errors import Unsupported
 from trencadis_compiler.ir.kernels import Kernels
 from trencadis_compiler.ir.network import Pool, Quantisation, TensorInfo, Winners
+from trencadis_compiler.ir.sparse_constant import SparseConstant
 from trencadis_compiler.passes.base.functions import PLAIN, Function
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Opaque",
     "QuantisedConstant",
     "Source",
+    "SparseWeights",
     "State",
     "Unsupported",
     "View",
@@ -51,6 +53,26 @@ class QuantisedConstant:
     scale: npt.NDArray[np.float32]
     axis: int
     factor: Fraction = Fraction(1)
+
+    @property
+    def T(self) -> "QuantisedConstant":
+        """The transposed matrix, of a matrix."""
+        return replace(self, integers=self.integers.T, axis=1 - self.axis % 2)
+
+
+@dataclass(frozen=True)
+class SparseWeights:
+    """The same of a matrix of which only the non-zeros are kept; zero is its zero point."""
+
+    integers: SparseConstant
+    scale: npt.NDArray[np.float32]
+    axis: int
+    factor: Fraction = Fraction(1)
+
+    @property
+    def T(self) -> "SparseWeights":
+        """The transposed matrix."""
+        return replace(self, integers=self.integers.T, axis=1 - self.axis % 2)
 
 
 @dataclass(frozen=True)
@@ -193,4 +215,4 @@ class ActivationMap:
         )
 
 
-State = Array | QuantisedConstant | ActivationMap | Opaque
+State = Array | SparseConstant | QuantisedConstant | SparseWeights | ActivationMap | Opaque

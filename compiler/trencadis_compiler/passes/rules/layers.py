@@ -14,6 +14,7 @@ from trencadis_compiler.passes.base.state import (
     ActivationMap,
     Draft,
     QuantisedConstant,
+    SparseWeights,
     Unsupported,
 )
 
@@ -126,7 +127,9 @@ def weights_of(context: Context, node: Node, position: int) -> QuantisedConstant
     return value
 
 
-def kernel_scales(node: Node, weights: QuantisedConstant, outputs: int) -> tuple[Fraction, ...]:
+def kernel_scales(
+    node: Node, weights: QuantisedConstant | SparseWeights, outputs: int
+) -> tuple[Fraction, ...]:
     """A scale for every kernel."""
     many = weights.scale.size
     if many not in (1, outputs) or (many > 1 and weights.axis % weights.integers.ndim):

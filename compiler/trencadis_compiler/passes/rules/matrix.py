@@ -6,9 +6,16 @@ from fractions import Fraction
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.kernels import Kernels
+from trencadis_compiler.ir.sparse_constant import SparseConstant
 from trencadis_compiler.passes.base.context import Context, fraction
 from trencadis_compiler.passes.base.operator import Operator, integer, real
-from trencadis_compiler.passes.base.state import ActivationMap, State, Unsupported
+from trencadis_compiler.passes.base.state import (
+    ActivationMap,
+    QuantisedConstant,
+    SparseWeights,
+    State,
+    Unsupported,
+)
 from trencadis_compiler.passes.rules.affine import scaled
 from trencadis_compiler.passes.rules.layers import begin, bias_of, kernel_scales, weights_of
 from trencadis_compiler.passes.rules.views import spread, through_view
@@ -22,19 +29,11 @@ def _multiply(context: Context, node: Node) -> State:
         raise Unsupported(node, "reads a part of a map at every position; it needs all channels")
     if node.attributes.get("transA", 0):
         raise Unsupported(node, "transA is 1; transpose the weights instead")
-    weights = weights_of(context, node, 1)
-    matrix = weights.integers
-    if matrix.ndim != 2:
-        raise Unsupported(node, f"its weights have {matrix.ndim} axes instead of 2")
-    if not node.attributes.get("transB", 0):
-        matrix = matrix.T
-        weights = replace(weights, integers=matrix, axis=1 - weights.axis % 2)
-    scales = kernel_scales(node, weights, len(matrix))
+    kernels, scales = _kernels(context, node)
     alpha, beta = (float(node.attributes.get(name, 1.0)) for name in ("alpha", "beta"))
     if not math.isfinite(alpha + beta):
         raise Unsupported(node, f"its alpha is {alpha} and its beta {beta}; they must be finite")
-    bias = bias_of(context, node, len(matrix), Fraction(1))
-    kernels = Kernels.of(matrix[:, :, None, None])
+    bias = bias_of(context, node, len(kernels), Fraction(1))
     if len(source.axes) == 1:
         _check_size(node, kernels, source.shape[0] if picked is None else len(picked))
         kernels = spread(node, kernels, picked, source.shape[0])
@@ -48,11 +47,28 @@ def _multiply(context: Context, node: Node) -> State:
         )
     if (alpha, beta) == (1.0, 1.0):
         return made
-    made = scaled(node, made, [fraction(alpha)] * len(matrix))
+    made = scaled(node, made, [fraction(alpha)] * len(bias))
     assert made.draft is not None
     # Of the sum of products and bias, alpha is of the products alone.
     biases = tuple(fraction(beta) * number for number in bias)
     return replace(made, draft=replace(made.draft, bias=biases))
+
+
+def _kernels(context: Context, node: Node) -> tuple[Kernels, tuple[Fraction, ...]]:
+    """A kernel, and its scale, for every output."""
+    weights: QuantisedConstant | SparseWeights
+    state = context.state(node, 1)
+    weights = state if isinstance(state, SparseWeights) else weights_of(context, node, 1)
+    if weights.integers.ndim != 2:
+        raise Unsupported(node, f"its weights have {weights.integers.ndim} axes instead of 2")
+    if not node.attributes.get("transB", 0):
+        weights = weights.T
+    matrix = weights.integers
+    scales = kernel_scales(node, weights, len(matrix))
+    if isinstance(matrix, SparseConstant):
+        shape = (*matrix.shape, 1, 1)
+        return Kernels.from_coordinates(shape, matrix.rows, matrix.columns, matrix.values), scales
+    return Kernels.of(matrix[:, :, None, None]), scales
 
 
 def _of_vector(

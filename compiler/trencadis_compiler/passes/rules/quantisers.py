@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from trencadis_compiler.importer.graph import Node
 from trencadis_compiler.ir.network import Quantisation
+from trencadis_compiler.ir.sparse_constant import SparseConstant
 from trencadis_compiler.passes.base.constants import aligned, quantise_constant
 from trencadis_compiler.passes.base.context import Context
 from trencadis_compiler.passes.base.functions import PLAIN, table_of
@@ -16,6 +17,7 @@ from trencadis_compiler.passes.base.state import (
     ActivationMap,
     Array,
     QuantisedConstant,
+    SparseWeights,
     State,
     Unsupported,
 )
@@ -61,6 +63,12 @@ def _dequantise(context: Context, node: Node) -> State:
         aligned(node, scale, value, axis)
         axis = axis % value.ndim if value.ndim else 0
         return QuantisedConstant(value.astype(wide) - offset, scale.ravel(), axis)
+    if isinstance(value, SparseConstant):
+        if zero is not None and zero.any():
+            raise Unsupported(node, "sparse weights have a zero point that is not zero")
+        axis = int(node.attributes.get("axis", 1))
+        aligned(node, scale, value, axis)
+        return SparseWeights(value, scale.ravel(), axis % 2)
     source = context.map(node, views=True)
     quantisation = of_activations(node, scale, zero, _integer_type(source))
     if source.draft is None and source.quantisation is None:
