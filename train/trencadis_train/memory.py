@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trencadis_format.room import available_memory
 from trencadis_train.errors import TrainingError
 
-__all__ = ["aligned_empty", "aligned_zeros", "check_memory", "index_type"]
+__all__ = ["CACHE_LINE", "aligned_empty", "aligned_zeros", "check_memory", "index_type"]
 
 CACHE_LINE = 64
 """Bytes."""
