@@ -168,6 +168,8 @@ def _train(
             console.print(_line(row), highlight=False)
 
         splits = open_data(recipe.data, data, cache=output / FEATURES, progress=on_recording)
+        if splits.scaling is not None:
+            splits.scaling.save(output)
         calls = {"resume": resume, "test": test, "on_epoch": on_epoch, "on_batch": on_batch}
         if recipe.engine == "sparse":
             if workers.count:

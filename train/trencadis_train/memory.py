@@ -1,7 +1,7 @@
 """Memory: index types by size, room that is asked for before it is used, and alignment."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy.typing as npt
 from trencadis_format.room import available_memory
 from trencadis_train.errors import TrainingError
 
-__all__ = ["aligned_empty", "aligned_zeros", "check_memory", "index_type"]
+__all__ = ["CACHE_LINE", "aligned_empty", "aligned_zeros", "check_memory", "index_type"]
 
 CACHE_LINE = 64
 """Bytes."""
@@ -39,17 +39,21 @@ def aligned_empty(shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> np
 
     NumPy's own large arrays begin 16 bytes after one, so that every row of 64 bytes lies in two.
     """
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + CACHE_LINE, np.uint8)
-    start = -raw.ctypes.data % CACHE_LINE
-    return raw[start : start + size].view(dtype).reshape(shape)
+    return _aligned(np.empty, shape, dtype)
 
 
 def aligned_zeros(shape: Sequence[int], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-    """An array of zeros that begins with a cache line."""
-    array = aligned_empty(shape, dtype)
-    array[...] = 0
-    return array
+    """An array of zeros that begins with a cache line; the system takes memory as it is used."""
+    return _aligned(np.zeros, shape, dtype)
+
+
+def _aligned(
+    allocate: Callable[..., npt.NDArray[Any]], shape: Sequence[int], dtype: npt.DTypeLike
+) -> npt.NDArray[Any]:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    raw = allocate(size + CACHE_LINE, np.uint8)
+    start = -raw.ctypes.data % CACHE_LINE
+    return raw[start : start + size].view(dtype).reshape(shape)
 
 
 def check_memory(needed: int, subject: str, available: int | None = None) -> None:

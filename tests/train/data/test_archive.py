@@ -70,6 +70,33 @@ def test_images_is_another_name(load):
     assert len(load(changed).train) == 21
 
 
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.float32])
+def test_tables_have_plain_names_and_classes_of_their_own(tmp_path, kind):
+    rng = np.random.default_rng(1)
+    table = rng.integers(0, 200, (50, 6)).astype(kind)
+    table[:, 3] = 7
+    path = tmp_path / "plain.npz"
+    np.savez(path, X=table, y=np.array(["yes", "no"])[np.arange(50) % 2])
+    splits = load_archive(path)
+    assert splits.classes == ("no", "yes")
+    assert [part.images.shape for _, part in splits.parts] == [(42, 1, 6), (4, 1, 6), (4, 1, 6)]
+    if kind == np.uint8:
+        assert splits.scaling is None
+        assert all((part.images[:, 0, 3] == 7).all() for _, part in splits.parts)
+        return
+    scaling = splits.scaling
+    assert scaling is not None
+    assert scaling.deviation[3] == 1
+    assert (splits.train.images[..., 3] == 128).all()
+    assert splits.train.images[..., 0].mean() == pytest.approx(128, abs=0.5)
+    assert splits.train.images[..., 0].std() == pytest.approx(40, rel=0.05)
+    scaling.save(tmp_path / "out")
+    with np.load(tmp_path / "out" / "inputs.npz") as saved:
+        again = np.clip(np.rint(128 + 40 * (table - saved["mean"]) / saved["deviation"]), 0, 255)
+    rows = {tuple(row) for row in again.astype(np.uint8).tolist()}
+    assert {tuple(row) for row in splits.test.images[:, 0].tolist()} <= rows
+
+
 @pytest.mark.parametrize(
     ("changes", "keywords", "message"),
     [
@@ -91,6 +118,13 @@ def test_images_is_another_name(load):
         ({}, {"keep": "new"}, "'new' must be a boolean array, .* it has no such array"),
         ({}, {"keep": "split"}, "'split' must be a boolean array, .* it has uint8"),
         ({"split": np.ones(60, int)}, {"noise": "no"}, "class 'no' has no training examples"),
+        ({"features": np.full((60, 2), "a")}, {}, "features must be numbers, not <U1"),
+        ({"features": np.full((60, 2), np.nan)}, {}, "example 0, column 0, is nan; leave such"),
+        (
+            {"features": np.ones((60, 2)), "split": np.ones(60, int)},
+            {},
+            "the train part of the data set is empty",
+        ),
     ],
 )
 def test_what_is_no_data_set_is_refused_with_the_file(load, changes, keywords, message):

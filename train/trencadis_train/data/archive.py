@@ -1,9 +1,10 @@
 """Data sets in one `.npz` file. NumPy only.
 
-Arrays: `features` or `images`, uint8 (examples, rows, columns); `labels`, integers; `class_names`,
-text, one per class; `split`, 0 train, 1 validation, 2 test (without it a tenth validates and a
-tenth tests, chosen at random); boolean arrays that a recipe's `keep` can name; `credit`, text,
-optional.
+Arrays: `features` or `images`, uint8 (examples, rows, columns), or a table of numbers (examples,
+features), also named `X`; `labels` or `y`, integers, or text without `class_names`; `class_names`,
+text, one per class; without it the different labels are the classes; `split`, 0 train, 1
+validation, 2 test (without it a tenth validates and a tenth tests, chosen at random); boolean
+arrays that a recipe's `keep` can name; `credit`, text, optional.
 """
 
 from pathlib import Path
@@ -12,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from trencadis_train.data.labelled import Labelled, Splits
+from trencadis_train.data.labelled import Labelled, Splits, stratified_parts
 from trencadis_train.data.npz import read_arrays
+from trencadis_train.data.tables import Scaling, checked_table, named
 from trencadis_train.errors import TrainingError
 
 __all__ = ["load_archive"]
@@ -52,12 +54,13 @@ def load_archive(
 
 
 def _splits(arrays: Arrays, words: tuple[str, ...], keep: str, noise: str) -> Splits:
+    arrays = named(arrays)
     images = arrays.get("features", arrays.get("images"))
     labels, names = arrays.get("labels"), arrays.get("class_names")
     if images is None or labels is None or names is None:
         raise TrainingError(
             f"it has the arrays {', '.join(arrays) or 'of no name'}; it needs features, labels and "
-            "class_names"
+            "class_names, or X and y"
         )
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise TrainingError(
@@ -87,21 +90,49 @@ def _splits(arrays: Arrays, words: tuple[str, ...], keep: str, noise: str) -> Sp
     chosen = classed >= 0
     if keep:
         chosen &= _per_example(arrays, keep, "b", len(labels)).astype(bool)
+    given = "split" in arrays
+    split = _split(arrays, classed, chosen, len(classes))
+    images, scaling = _bytes(images, chosen & (split == 0))
     whole = Labelled(images, classed)
+    train, validation, test = (whole.where(chosen & (split == i)) for i in range(len(PARTS)))
+    learnt = split == 0 if given else np.ones(len(labels), bool)
+    clips = _noise(images[learnt], labels[learnt], known, noise) if noise else None
     credit = str(arrays.get("credit", ""))
+    return Splits(train, validation, test, classes, clips, credit, scaling)
+
+
+def _split(
+    arrays: Arrays,
+    classed: npt.NDArray[np.int64],
+    chosen: npt.NDArray[np.bool_],
+    classes: int,
+) -> npt.NDArray[Any]:
+    """Part of every example, by the file or at random."""
     if "split" not in arrays:
-        kept = whole.where(chosen)
-        halves = Splits.stratified(kept.images, kept.labels, classes, validation=0.1, test=0.1)
-        clips = _noise(images, labels, known, noise) if noise else None
-        return Splits(halves.train, halves.validation, halves.test, classes, clips, credit)
-    split = _per_example(arrays, "split", "iu", len(labels))
+        split = np.full(len(classed), -1)
+        split[chosen] = stratified_parts(classed[chosen], classes, validation=0.1, test=0.1)
+        return split
+    split = _per_example(arrays, "split", "iu", len(classed))
     if not np.isin(split, range(len(PARTS))).all():
         raise TrainingError(
             f"split must be 0 (train), 1 (validation) or 2 (test), not {split.min()}..{split.max()}"
         )
-    train, validation, test = (whole.where(chosen & (split == i)) for i in range(len(PARTS)))
-    clips = _noise(images[split == 0], labels[split == 0], known, noise) if noise else None
-    return Splits(train, validation, test, classes, clips, credit)
+    return split
+
+
+def _bytes(
+    images: npt.NDArray[Any], learnt: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[Any], Scaling | None]:
+    """Images, of a table, too; and how its numbers became bytes, if they were none."""
+    if images.ndim != 2:
+        return images, None
+    if images.dtype == np.uint8:
+        return images[:, None], None
+    table = checked_table(images)
+    if not learnt.any():
+        raise TrainingError("the train part of the data set is empty")
+    scaling = Scaling.of(table[learnt])
+    return scaling.images(table), scaling
 
 
 def _noise(

@@ -7,9 +7,10 @@ from typing import Self
 import numpy as np
 import numpy.typing as npt
 
+from trencadis_train.data.tables import Scaling
 from trencadis_train.errors import TrainingError
 
-__all__ = ["Labelled", "Splits"]
+__all__ = ["Labelled", "Splits", "stratified_parts"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class Splits:
         Recordings without a word, to add to others.
     credit : str
         Who made the recordings, and the licence, where one must be named.
+    scaling : Scaling, optional
+        How real numbers became the bytes of the images, if they did.
     """
 
     train: Labelled
@@ -74,6 +77,7 @@ class Splits:
     classes: tuple[str, ...]
     noise: npt.NDArray[np.uint8] | None = None
     credit: str = ""
+    scaling: Scaling | None = None
 
     def __post_init__(self) -> None:
         for name, part in self.parts:
@@ -146,18 +150,20 @@ class Splits:
             raise TrainingError(
                 f"labels must be in 0..{len(classes) - 1}, not {labels.min()}..{labels.max()}"
             )
-        rng = np.random.default_rng(seed)
-        chosen: dict[str, list[npt.NDArray[np.int64]]] = {"train": [], "validation": [], "test": []}
-        for number in range(len(classes)):
-            members = rng.permutation(np.flatnonzero(labels == number))
-            first = round(test * len(members))
-            second = first + round(validation * len(members))
-            for name, part in zip(
-                ("test", "validation", "train"), np.split(members, [first, second]), strict=True
-            ):
-                chosen[name].append(part)
+        part = stratified_parts(labels, len(classes), validation=validation, test=test, seed=seed)
+        train, validating, testing = (whole.where(part == number) for number in range(3))
+        return cls(train, validating, testing, classes)
 
-        def gathered(name: str) -> Labelled:
-            return whole.where(np.sort(np.concatenate(chosen[name])))
 
-        return cls(gathered("train"), gathered("validation"), gathered("test"), classes)
+def stratified_parts(
+    labels: npt.NDArray[np.int64], classes: int, *, validation: float, test: float, seed: int = 0
+) -> npt.NDArray[np.int8]:
+    """Part of every example, as `Splits.stratified` has it: 0 train, 1 validation, 2 test."""
+    rng = np.random.default_rng(seed)
+    part = np.zeros(len(labels), np.int8)
+    for number in range(classes):
+        members = rng.permutation(np.flatnonzero(labels == number))
+        first = round(test * len(members))
+        second = first + round(validation * len(members))
+        part[members[:first]], part[members[first:second]] = 2, 1
+    return part

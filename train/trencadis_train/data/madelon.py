@@ -19,6 +19,7 @@ import numpy as np
 
 from trencadis_format.user_cache import default_folder, open_cache
 from trencadis_train.data.labelled import Labelled, Splits
+from trencadis_train.data.tables import Scaling
 from trencadis_train.errors import TrainingError
 
 __all__ = ["fetch_madelon", "load_madelon", "read_madelon"]
@@ -34,9 +35,6 @@ TIMEOUT_S = 300
 MAX_FILE = 1 << 24
 
 TRAIN, TEST, FEATURES = 2000, 600, 500
-
-DEVIATION = 40
-"""Bytes per standard deviation; 128 is the mean."""
 
 
 def load_madelon(validation: float, cache: Path | None = None) -> Splits:
@@ -64,7 +62,7 @@ def fetch_madelon(cache: Path | None = None) -> Path:
 
 
 def read_madelon(path: Path, validation: float) -> Splits:
-    """Examples as bytes, each feature with mean 128 and a deviation of 40 over the training part.
+    """Examples as bytes, scaled by the training part.
 
     Parameters
     ----------
@@ -87,15 +85,14 @@ def read_madelon(path: Path, validation: float) -> Splits:
             f"{path}: Madelon has shape {[TRAIN + TEST, FEATURES + 1]}, not {list(table.shape)}"
         )
     features, labels = table[:, :-1].astype(np.float64), table[:, -1] - 1
-    learnt = features[:TRAIN]
-    scaled = (features - learnt.mean(axis=0)) / learnt.std(axis=0)
-    images = np.clip(np.rint(128 + DEVIATION * scaled), 0, 255).astype(np.uint8)[:, None]
+    scaling = Scaling.of(features[:TRAIN])
+    images = scaling.images(features)
     ends = [0, round(TRAIN * (1 - validation)), TRAIN, TRAIN + TEST]
     train, held_out, test = (
         Labelled(images[start:stop], labels[start:stop])
         for start, stop in zip(ends, ends[1:], strict=False)
     )
-    return Splits(train, held_out, test, ("1", "2"))
+    return Splits(train, held_out, test, ("1", "2"), scaling=scaling)
 
 
 def _fetch(folder: Path) -> None:

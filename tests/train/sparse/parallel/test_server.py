@@ -130,10 +130,12 @@ def test_a_worker_that_is_killed_comes_back(
 
     def on_epoch(row: EpochMetrics) -> None:
         server = trainer.training.server
-        started = time.monotonic()
-        while not counts and server.alive < 2:  # processes take seconds to start
-            assert time.monotonic() - started < 120
-            time.sleep(0.05)
+        # Processes take seconds to start, the second time after some epochs with one alone.
+        if not counts or counts.count((1, 1)) == 3:
+            started = time.monotonic()
+            while server.alive < 2:
+                assert time.monotonic() - started < 120
+                time.sleep(0.05)
         counts.append((server.alive, server.deaths))
         if len(counts) == 2:
             os.kill(pool.processes[0], signal.SIGKILL)

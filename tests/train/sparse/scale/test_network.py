@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -172,3 +173,26 @@ def test_what_cannot_end_well_is_not_begun(tmp_path: Path) -> None:
     path = tmp_path / "none" / "a.safetensors"
     with pytest.raises(TrainingError, match="cannot be written; name a file in a folder of yours"):
         measure(SHAPE, 1, checkpoint=path)
+    with pytest.raises(TrainingError, match="every must be 0 or more steps between checkpoints"):
+        measure(SHAPE, 1, every=1)
+
+
+def test_a_training_that_is_interrupted_goes_on_from_its_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = measure(SHAPE, 7, checkpoint=tmp_path / "whole.safetensors", quiet=True)
+    path = tmp_path / "parts.safetensors"
+    begin = ScaleNetwork.step
+
+    def interrupted(self: ScaleNetwork, *batch: Any, rate: float) -> float:
+        if self.steps == 5:
+            raise KeyboardInterrupt
+        return begin(self, *batch, rate=rate)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ScaleNetwork, "step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            measure(SHAPE, 7, checkpoint=path, every=2, quiet=True)
+    parts = measure(SHAPE, 7, checkpoint=path, every=2, resume=True, quiet=True)
+    assert parts["losses"] == whole["losses"][4:]
+    assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()

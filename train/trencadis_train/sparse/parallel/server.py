@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trencadis_train.errors import TrainingError
+from trencadis_train.memory import CACHE_LINE
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork
 from trencadis_train.sparse.optimiser import Momentum
@@ -183,6 +184,12 @@ class Server:
         for thread in self._threads:
             thread.join(timeout=5)
 
+    def _longest(self) -> int:
+        """Bytes of the longest message: topology, weights and momenta."""
+        with self._lock:
+            messages = pack_layers(self.network, momenta=True, topology=True)
+        return sum(message.nbytes + CACHE_LINE for message in messages)
+
     def _current_keys(self) -> list[Keys]:
         return [layer.topology.keys() for layer in self.network.layers]
 
@@ -202,7 +209,7 @@ class Server:
     def _serve(self, number: int) -> None:
         """Talk with a worker until it is gone or there is no more to do."""
         held: list[tuple[WorkOf, int]] = []
-        counted = False
+        counted, pair = False, None
         try:
             pair = accept(
                 self._store, number, server=True, host=self._host, timeout_s=self._timeout_s
@@ -211,7 +218,7 @@ class Server:
             if not np.array_equal(theirs, self._signature):
                 pair.tell(Kind.REFUSED, int(theirs[0] != self._signature[0]))
                 return
-            pair.tell(Kind.READY)
+            pair.offer_window(self._longest(), self._timeout_s)
             with self._lock:
                 self._alive += 1
                 counted = True
@@ -221,6 +228,8 @@ class Server:
             self._deaths += 1
             self._forget(held)
         finally:
+            if pair is not None:
+                pair.close()
             if counted:
                 with self._lock:
                     self._alive -= 1
@@ -275,7 +284,8 @@ class Server:
             else:
                 self._step(work, gradients, batch)
                 work.applied += 1
-            self._lock.notify_all()
+            if work.synchronous or work.done:  # nobody waits for less
+                self._lock.notify_all()
 
     def _sum(self, work: WorkOf, gradients: list[npt.NDArray[np.float32]], batch: int) -> None:
         """A synchronous step is made when every batch that was handed out is back."""
@@ -321,8 +331,7 @@ class Server:
     def _give(self, pair: Pair, version: int, held: list[tuple[WorkOf, int]]) -> bool:
         """Wait for work and send it, with what the worker needs for it."""
         header, messages = self._next(version, held)
-        pair.tell(*header)
-        pair.send_all(messages)
+        pair.tell(*header, arrays=messages)
         return header[0] != Kind.STOP
 
     def _next(

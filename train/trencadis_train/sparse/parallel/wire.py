@@ -1,5 +1,8 @@
 """Messages between server and worker: arrays of numbers over gloo, nothing pickled.
 
+A message is a header and arrays whose sizes follow from it. Sides take turns. On one machine, once
+they know one another, both go through a `Window`.
+
 Every worker has a group of two with the server, so the death of one is noticed by its own
 connection alone, and one that comes back makes a new group. Groups meet in a store that the server
 keeps: a worker takes a number there, and its group is named after it. Whoever reaches the store can
@@ -22,6 +25,7 @@ from trencadis_train.errors import TrainingError
 from trencadis_train.recipe import Recipe
 from trencadis_train.sparse.layers import CsrLinear
 from trencadis_train.sparse.network import CsrNetwork
+from trencadis_train.sparse.parallel.window import Offer, Window
 from trencadis_train.sparse.topologies.topology import Topology
 
 __all__ = [
@@ -38,7 +42,7 @@ __all__ = [
     "signature",
 ]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Version of what is sent."""
 
 HEADER = 6
@@ -101,40 +105,83 @@ def open_store(address: str, *, server: bool, timeout_s: float) -> Any:
         ) from error
 
 
-@dataclass(frozen=True)
+@dataclass
 class Pair:
     """A connection between server (rank 0) and a worker (rank 1)."""
 
     group: Any
     other: int
+    window: Window | None = None
+    """Memory of both, if they are on one machine."""
+
+    def close(self) -> None:
+        """Give back what both share."""
+        if self.window is not None:
+            self.window.close()
 
     def send(self, array: npt.NDArray[Any]) -> None:
-        """Send an array; the other side knows its size and type."""
+        """Send an array over gloo; the other side knows its size and type."""
         if array.size:
             tensor = torch.from_numpy(np.ascontiguousarray(array))
             self.group.send([tensor], self.other, 0).wait()
 
     def receive(self, count: int, kind: Any) -> npt.NDArray[Any]:
-        """Receive an array of so many numbers."""
+        """Receive the next array, of so many numbers."""
+        found = None if self.window is None else self.window.read(count, kind)
+        if found is not None:
+            return found
         array = np.empty(count, kind)
         if count:
             self.group.recv([torch.from_numpy(array)], self.other, 0).wait()
         return array
 
-    def send_all(self, arrays: Sequence[npt.NDArray[Any]]) -> None:
-        """Send arrays one after the other."""
+    def tell(self, *numbers: int, arrays: Sequence[npt.NDArray[Any]] = ()) -> None:
+        """Send a header, whose missing numbers are 0, and arrays."""
+        header = np.zeros(HEADER, np.int64)
+        header[: len(numbers)] = numbers
+        window = self.window
+        if window is None:
+            self.send(header)
+        else:
+            window.begin()
+            arrays = [array for array in arrays if not window.write(array)]
+            window.tell(header.tobytes())
         for array in arrays:
             self.send(array)
 
-    def tell(self, *numbers: int) -> None:
-        """Send a header; missing numbers are 0."""
-        header = np.zeros(HEADER, np.int64)
-        header[: len(numbers)] = numbers
-        self.send(header)
-
     def hear(self) -> list[int]:
         """Receive a header."""
-        return [int(number) for number in self.receive(HEADER, np.int64)]
+        if self.window is None:
+            header = self.receive(HEADER, np.int64)
+        else:
+            header = np.frombuffer(self.window.hear(8 * HEADER), np.int64)
+        return [int(number) for number in header]
+
+    def offer_window(self, size: int, timeout_s: float) -> None:
+        """As the server, share memory with the worker if it is on this machine.
+
+        Parameters
+        ----------
+        size : int
+            Bytes of the longest message.
+        timeout_s : float
+            After which a silent worker counts as dead.
+        """
+        offer = Offer(size, timeout_s)
+        try:
+            self.tell(Kind.READY, offer.number)
+            if offer.number and self.hear()[1]:
+                self.window = offer.accept()
+        finally:
+            offer.close()
+
+    def take_window(self, number: int, timeout_s: float) -> None:
+        """As the worker, take the memory that the server offers; 0 is none."""
+        if number:
+            reached = Window.reach(number, timeout_s)
+            self.tell(Kind.READY, int(reached is not None))
+            if reached is not None:
+                self.window = Window.of(reached)
 
 
 def joined(store: Any) -> int:

@@ -6,7 +6,9 @@ from the network that the server has.
 """
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -59,12 +61,15 @@ def work(
         If the server is not found, is lost, or trains something else.
     """
     store = open_store(address, server=False, timeout_s=timeout_s)
+    pair = None
     try:
         pair = accept(store, 0, server=False, host=host, timeout_s=timeout_s)
         ours = signature(training.recipe, str(training.fingerprint()["data"]))
         pair.send(ours)
         kind, other, *_ = pair.hear()
-        if kind == Kind.REFUSED:
+        if kind != Kind.REFUSED:
+            pair.take_window(other, timeout_s)
+        else:
             what = "speaks another version" if other else "trains another recipe or other data"
             raise TrainingError(f"{address}: the server {what}; give it and its worker the same")
         return _Work(training, pair).run()
@@ -72,6 +77,9 @@ def work(
         raise TrainingError(
             f"{address}: the server is gone ({str(error).splitlines()[0][:100]}); start it again"
         ) from error
+    finally:
+        if pair is not None:
+            pair.close()
 
 
 class _Work:
@@ -111,21 +119,28 @@ class _Work:
         if epoch not in self._orders:
             self._orders = {epoch: self._training.order(epoch)}
         result, seen = self._training.batch_gradients(epoch, number, self._orders[epoch])
-        self._tell(Kind.GRADIENT, number, result, seen)
         layers = self._network.layers
         gradients = [g for layer in layers for g in (layer.gradients, layer.bias_gradients)]
-        self._pair.send(np.concatenate(gradients))
+        self._tell(Kind.GRADIENT, number, result, seen, [np.concatenate(gradients)])
 
     def _local(self, epoch: int, part: int, parts: int) -> None:
         """Train by oneself on a part of the data until the end, the topology evolving."""
         self._network.layers = self._receive(new=True, momenta=True)
         result, seen = self._training.train_locally(epoch, part, parts)
-        self._tell(Kind.LAYERS, part, result, seen)
-        self._pair.send_all(pack_layers(self._network, momenta=True, topology=True))
+        arrays = pack_layers(self._network, momenta=True, topology=True)
+        self._tell(Kind.LAYERS, part, result, seen, arrays)
 
-    def _tell(self, kind: Kind, number: int, result: StepResult, seen: int) -> None:
+    def _tell(
+        self,
+        kind: Kind,
+        number: int,
+        result: StepResult,
+        seen: int,
+        arrays: Sequence[npt.NDArray[Any]],
+    ) -> None:
         loss = int(np.array(result.loss, np.float64).view(np.int64))
-        self._pair.tell(kind, self._version, 0, number, result.right << 32 | seen, loss)
+        numbers = (self._version, 0, number, result.right << 32 | seen, loss)
+        self._pair.tell(kind, *numbers, arrays=arrays)
 
 
 def main(arguments: list[str] | None = None) -> None:

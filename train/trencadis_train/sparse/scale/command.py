@@ -51,6 +51,7 @@ def measure(
     rate: float = 1e-2,
     fraction: float = 0.3,
     checkpoint: Path | None = None,
+    every: int = 0,
     resume: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -70,6 +71,8 @@ def measure(
         Fraction of the connections that the evolution changes.
     checkpoint : Path, optional
         Written at the end.
+    every : int
+        Steps after which it is written, too; 0: only at the end.
     resume : bool
         Begin with the checkpoint, if it is there.
     quiet : bool
@@ -83,6 +86,10 @@ def measure(
     """
     if steps < 1 or not 0 < rate < math.inf:
         raise TrainingError(f"steps and rate must be positive, not {steps} and {rate}")
+    if every < 0 or (every and checkpoint is None):
+        raise TrainingError(
+            f"every must be 0 or more steps between checkpoints, not {every}; name a checkpoint"
+        )
     if checkpoint is not None and not os.access(checkpoint.parent, os.W_OK):
         raise TrainingError(f"{checkpoint}: cannot be written; name a file in a folder of yours")
     progress = _Progress(quiet)
@@ -105,6 +112,8 @@ def measure(
         started = time.process_time()
         losses.append(network.step(x, labels, rate=rate))
         seconds.append(time.process_time() - started)
+        if checkpoint is not None and every and network.steps % every == 0:
+            write_network(network, checkpoint, progress)
     progress.step = ""
     started = time.process_time()
     changed = network.evolve(fraction)
@@ -166,6 +175,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--rate", type=float, default=1e-2)
     parser.add_argument("--checkpoint", type=Path, help="written at the end")
+    parser.add_argument("--every", type=int, default=0, help="steps between checkpoints")
     parser.add_argument("--resume", action="store_true", help="begin with the checkpoint")
     parser.add_argument("--quiet", action="store_true")
     given = parser.parse_args(arguments)
@@ -179,6 +189,7 @@ def main(arguments: list[str] | None = None) -> None:
             seed=given.seed,
             rate=given.rate,
             checkpoint=given.checkpoint,
+            every=given.every,
             resume=given.resume,
             quiet=given.quiet,
         )

@@ -50,14 +50,15 @@ def _next(state: np.uint64) -> np.uint64:
 
 
 @_jit
-def _below(state: np.uint64, bound: int) -> np.int64:
-    return np.int64(((state >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
+def _below(bits: np.uint64, bound: int) -> np.int64:
+    """Number below a bound, of the upper 32 bits."""
+    return np.int64(((bits >> np.uint64(32)) * np.uint64(bound)) >> np.uint64(32))
 
 
 @_jit
-def _uniform(state: np.uint64) -> np.float32:
-    """Draw from -1..1."""
-    return np.float32(np.int64(state >> np.uint64(40)) * (2.0 / 16777216.0) - 1.0)
+def _uniform(bits: np.uint64) -> np.float32:
+    """Number of -1..1, of the lower 24 bits, which no place is drawn from."""
+    return np.float32(np.int64(bits & np.uint64(0xFFFFFF)) * (2.0 / 16777216.0) - 1.0)
 
 
 @_jit
@@ -70,12 +71,12 @@ def _seeded(seed: int, row: int) -> np.uint64:
 
 
 @_jit
-def _place(state: np.uint64, row: int, rows: int, inputs: int, window: int) -> np.int64:
+def _place(bits: np.uint64, row: int, rows: int, inputs: int, window: int) -> np.int64:
     """A random input, of a window around the row's own place if there is one."""
     if window == 0:
-        return _below(state, inputs)
+        return _below(bits, inputs)
     centre = np.int64(row * inputs // rows)
-    return (centre + _below(state, window) - window // 2 + inputs) % inputs
+    return (centre + _below(bits, window) - window // 2 + inputs) % inputs
 
 
 @_jit
@@ -118,7 +119,6 @@ def begin_rows(
                 again |= indices[i, other] == j
             if not again:
                 indices[i, q] = j
-                state = _next(state)
                 weights[i, q] = np.float32(limit) * _uniform(state)
                 q += 1
 
@@ -146,12 +146,16 @@ def regrow_rows(
         How many were replaced.
     """
     rows, fan_in = indices.shape
+    small = np.empty(fan_in, np.int64)
     changed = 0
     for i in range(first, last):
+        count = 0
+        for q in range(fan_in):  # no branch, which nobody could predict
+            small[count] = q
+            count += abs(weights[i, q]) < threshold
         state = _seeded(seed, i)
-        for q in range(fan_in):
-            if abs(weights[i, q]) >= threshold:
-                continue
+        for number in range(count):
+            q = small[number]
             again, j = True, np.int64(0)
             while again:
                 state = _next(state)
@@ -160,10 +164,9 @@ def regrow_rows(
                 for other in range(fan_in):
                     again |= indices[i, other] == j
             indices[i, q] = j
-            state = _next(state)
             weights[i, q] = np.float32(limit) * _uniform(state)
             momenta[i, q] = 0
-            changed += 1
+        changed += count
     return changed
 
 

@@ -208,7 +208,7 @@ class ScaleNetwork:
         if begin:
             self._begin()
         sizes = [shape.inputs, *(rows for rows, _, _ in shape.layers)]
-        self._z = [aligned_zeros((size, BATCH)) for size in sizes]
+        self._z = [aligned_empty((size, BATCH)) for size in sizes]
         self._dx = aligned_zeros((max(shape.width, shape.inputs), BATCH))
 
     def step(
